@@ -1,0 +1,81 @@
+# make demo | test | lab: each first sets up .venv where it is missing or out of date
+PY ?= python3
+N  ?= 2
+V  := .venv
+IN := settings.ini setup.py pyproject.toml
+
+# uv reads its own variables, not pip's
+empty :=
+space := $(empty) $(empty)
+comma := ,
+ifdef PIP_FIND_LINKS
+export UV_FIND_LINKS ?= $(subst $(space),$(comma),$(strip $(PIP_FIND_LINKS)))
+endif
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+# $(call install,ENVIRONMENT,ARGUMENTS): uv takes seconds, pip a minute and is there when uv is not
+define install
+	@$(PY) -c 'import sys; sys.exit(sys.version_info<(3,10))' || { echo "robustfm needs Python 3.10 or newer, and $(PY) is older: make PY=/path/to/python3.12 ..."; exit 1; }
+	@test -x $(1)/bin/python || $(PY) -m venv $(1) || { rm -rf $(1); echo "$(PY) cannot make a virtual environment: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
+	@$(1)/bin/python -m pip -q --disable-pip-version-check install uv || echo "uv cannot be installed: pip does its work, which takes longer"
+	@if [ -x $(1)/bin/uv ]; then $(1)/bin/uv pip install -q --python $(1)/bin/python $(2); else $(1)/bin/python -m pip -q --disable-pip-version-check install $(2); fi
+endef
+
+help:
+	@echo "make demo         the main job on real digits: a table and report.html"
+	@echo "make lab          JupyterLab on the tutorials"
+	@echo "make test         every test, notebooks included"
+	@echo "make fast         the tests that take seconds"
+	@echo "make test-latest  the same against the newest release of every dependency"
+	@echo "make export       notebooks -> robustfm/, README.md;   make notebooks stores their outputs anew"
+	@echo "make docs         the pages, in _docs/;   make bench   the benchmarks"
+
+setup: $(V)/.ready
+$(V)/.ready: $(IN) constraints.txt
+	$(call install,$(V),-c constraints.txt -e '.[dev]')
+	@touch $@
+
+demo: setup
+	$(V)/bin/robustfm demo $(ARGS)
+
+lab: setup
+	$(V)/bin/jupyter lab nbs/tutorials
+
+# one thread a worker: N workers with a thread a core each would wait for one another
+test: setup
+	OMP_NUM_THREADS=1 $(V)/bin/python -m pytest -n $(N) --dist worksteal $(ARGS)
+
+fast: setup
+	OMP_NUM_THREADS=1 $(V)/bin/python -m pytest -n $(N) --dist worksteal -m 'not slow and not browser' $(ARGS)
+
+test-latest:
+	$(call install,$(V)-latest,--upgrade -e '.[dev]')
+	OMP_NUM_THREADS=1 $(V)-latest/bin/python -m pytest -n $(N) --dist worksteal -m 'not slow and not browser' $(ARGS)
+
+bench: setup
+	$(V)/bin/python -m pytest -s -o python_files='bench_*.py' tests/bench $(ARGS)
+
+export: setup
+	$(V)/bin/nbdev_export
+	$(V)/bin/nbdev_clean
+	$(V)/bin/python -m tests.house readme
+
+notebooks: setup
+	$(V)/bin/python -m tests.house run $(ARGS)
+
+docs: setup
+	$(call install,$(V),-c constraints.txt -e '.[dev,docs]')
+	$(V)/bin/python -m tests.house docs
+
+# the newest set that fits together on every Python from 3.10 up; without NEW=1 it keeps the versions it can
+constraints: setup
+	UV_FIND_LINKS= $(V)/bin/uv pip compile -q --universal --python-version 3.10 --extra dev --extra docs $(if $(NEW),--upgrade) --no-annotate \
+	  --custom-compile-command 'make constraints' pyproject.toml -o constraints.txt
+
+clean:
+	rm -rf build dist _proc _docs *.egg-info .pytest_cache
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+.PHONY: help setup demo lab test fast test-latest bench export notebooks docs constraints clean

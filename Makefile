@@ -60,14 +60,14 @@ bench: setup
 export: setup
 	$(V)/bin/nbdev_export
 	$(V)/bin/nbdev_clean
-	$(V)/bin/python -m tests.house readme
+	$(V)/bin/python tests/house.py readme
 
 notebooks: setup
-	$(V)/bin/python -m tests.house run $(ARGS)
+	$(V)/bin/python tests/house.py run $(ARGS)
 
 docs: setup
 	$(call install,$(V),-c constraints.txt -e '.[dev,docs]')
-	$(V)/bin/python -m tests.house docs
+	$(V)/bin/python tests/house.py docs
 
 # the newest set that fits together on every Python from 3.10 up; without NEW=1 it keeps the versions it can
 constraints: setup

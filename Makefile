@@ -14,13 +14,17 @@ endif
 ifdef PIP_INDEX_URL
 export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
 endif
+ifdef PIP_CERT
+export SSL_CERT_FILE ?= $(PIP_CERT)
+endif
 
-# $(call install,ENVIRONMENT,ARGUMENTS): uv takes seconds, pip a minute and is there when uv is not
+# $(call install,ENVIRONMENT,ARGUMENTS): uv takes seconds; pip takes a minute and does the work where uv is not to be had or fails
 define install
 	@$(PY) -c 'import sys; sys.exit(sys.version_info<(3,10))' || { echo "robustfm needs Python 3.10 or newer, and $(PY) is older: make PY=/path/to/python3.12 ..."; exit 1; }
 	@test -x $(1)/bin/python || $(PY) -m venv $(1) || { rm -rf $(1); echo "$(PY) cannot make a virtual environment: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
-	@$(1)/bin/python -m pip -q --disable-pip-version-check install uv || echo "uv cannot be installed: pip does its work, which takes longer"
-	@if [ -x $(1)/bin/uv ]; then $(1)/bin/uv pip install -q --python $(1)/bin/python $(2); else $(1)/bin/python -m pip -q --disable-pip-version-check install $(2); fi
+	@echo "installing into $(1)"
+	@{ $(1)/bin/python -m pip -q --disable-pip-version-check install uv && $(1)/bin/uv pip install -q --python $(1)/bin/python $(2); } || \
+	  { echo "without uv: this takes longer"; $(1)/bin/python -m pip -q --disable-pip-version-check install $(2); }
 endef
 
 help:

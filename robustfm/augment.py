@@ -103,16 +103,16 @@ def shift_hue(
     h = h.abs_().sub_(3).abs_().clamp_(1,2)
     return torch.addcmul((lo-c)[:,None], c[:,None], h)
 
-# %% ../nbs/01_augment.ipynb #b2b07125
+# %% ../nbs/01_augment.ipynb #732ad6fe
 @dataclass
 class Draw:
     "What `views` decided for each of N images"
     box:tuple            # top, left, height, width of the crop, each (N,)
     flip:torch.Tensor    # (N,) 1 where mirrored
-    factor:torch.Tensor  # (N,4) brightness, contrast, saturation (1: as it is), hue (0: as it is)
+    factor:torch.Tensor  # (N,4) brightness, contrast, saturation (1: as it is), hue (0: as it is); None: all as they are
     blends:torch.Tensor  # (N,3) the order of brightness 0, contrast 1, saturation 2
     deal:torch.Tensor    # a permutation of at least N; its k-th quarter turns hue in place k
-    gray:torch.Tensor    # (N,) 1 where the colours go
+    gray:torch.Tensor    # (N,) 1 where the colours go; None: nowhere
 
     @property
     def order(self):
@@ -122,7 +122,7 @@ class Draw:
         t = torch.arange(4, device=place.device)[None] - (torch.arange(4, device=place.device)>place[:,None]).long()    # which blend is next
         return torch.where(torch.arange(4, device=place.device)==place[:,None], 3, self.blends.gather(1, t.clamp(max=2)))
 
-# %% ../nbs/01_augment.ipynb #0e71b3e9
+# %% ../nbs/01_augment.ipynb #2f0e5eb0
 class views:
     "Random views: crop, flip, colour jitter, grayscale, one fresh draw for each image of a batch"
     def __init__(self,
@@ -157,7 +157,8 @@ class views:
         lo  = [max(0,1-j*s) for j in self.jitter[:3]] + [-self.jitter[3]*s]
         hi  = [1+j*s for j in self.jitter[:3]] + [self.jitter[3]*s]
         factor = torch.stack([torch.where(on, a+(b-a)*r, i) for a,b,r,i in zip(lo, hi, u[23:27], (1.,1.,1.,0.))], 1)
-        return Draw(box, (u[27]<self.flip).float(), factor, u[28:31].argsort(0).T, torch.randperm(-n//4*-4, device=x.device), (u[31]<self.p_gray*s).float())
+        return Draw(box, (u[27]<self.flip).float(), factor if self.p_jitter*s else None, u[28:31].argsort(0).T,
+                    torch.randperm(-n//4*-4, device=x.device), (u[31]<self.p_gray*s).float() if self.p_gray*s else None)
 
     def apply(self,
         x, # images, (N,C,H,W)
@@ -170,18 +171,21 @@ class views:
         for k,quarter in enumerate(d.deal.chunk(4)):
             i = quarter.clamp(max=n-1)                                      # up to three of `deal` are nobody
             v = crop(x[i], *(b[i] for b in d.box), size, d.flip[i], self.mode)
-            out[quarter] = self._colours(v, d.factor[i], d.blends[i], k, d.gray[i])
+            if d.factor is not None:        v = self._jitter(v, d.factor[i].to(v.dtype), d.blends[i], k)
+            if d.gray is not None and c==3: v = torch.lerp(v, gray(v).expand_as(v), d.gray[i].to(v.dtype)[:,None,None,None])
+            out[quarter] = v
         return out[:n]
 
-    def _colours(self, v, factor, blends, place, grey):
+    def _jitter(self, v, factor, blends, place):
+        "Three blends, each image in its own order, and the hue in its `place` among them"
         colour = v.shape[1]==3
         for t in range(4):
-            if t==place: v = shift_hue(v, factor[:,3]) if colour else v
-            else:
+            if t!=place:
                 kind = blends[:,t-(t>place)]
-                f = factor.gather(1, kind[:,None])[:,0]
-                v = blend(v, f if colour else torch.where(kind==2, 1., f), kind)
-        return torch.lerp(v, gray(v).expand_as(v), grey[:,None,None,None]) if colour else v
+                f    = factor.gather(1, kind[:,None])[:,0]
+                v    = blend(v, f if colour else torch.where(kind==2, 1., f), kind)
+            elif colour: v = shift_hue(v, factor[:,3])
+        return v
 
     @torch.no_grad()
     def __call__(self,
@@ -196,9 +200,9 @@ class views:
         return (f"views(strength={self.strength:g}, size={self.size}: crop {self.scale[0]:.0%}–{self.scale[1]:.0%} of the area, flip {self.flip:.0%}, "
                 f"brightness ±{b:g} contrast ±{c:g} saturation ±{s:g} hue ±{h:g} on {self.p_jitter:.0%}, gray {self.p_gray:.0%}, {self.mode})")
 
-# %% ../nbs/01_augment.ipynb #84eed049
-def _share(name, p):
-    if not 0<=p<=1: raise ValueError(f"views: {name} must be in [0,1], not {p}")
+# %% ../nbs/01_augment.ipynb #996a2117
+def _share(name, p, who='views'):
+    if not 0<=p<=1: raise ValueError(f"{who}: {name} must be in [0,1], not {p}")
     return p
 
 def _batch(name, x):
@@ -210,14 +214,16 @@ def _batch(name, x):
         if not (lo>=-1e-6 and hi<=1+1e-6): raise ValueError(f"{name}: images must be in [0,1], but these span [{lo.item():.4g}, {hi.item():.4g}]")
     return x
 
-# %% ../nbs/01_augment.ipynb #9b4d809f
+# %% ../nbs/01_augment.ipynb #d74d727a
 class crop_flip:
     "Shift by up to `pad` pixels and mirror half of the images"
     def __init__(self,
         pad=4,       # pixels of black on each side to cut from
         flip=.5,     # how often an image is mirrored
         strength=1., # 1: as above; 0: flips alone
-    ): self.pad,self.flip,self.strength = pad,_share('flip', flip),_share('strength', strength)
+    ):
+        if pad<0: raise ValueError(f"crop_flip: pad must be ≥ 0, not {pad}")
+        self.pad,self.flip,self.strength = pad,_share('flip', flip, 'crop_flip'),_share('strength', strength, 'crop_flip')
 
     @torch.no_grad()
     def __call__(self,
@@ -225,8 +231,10 @@ class crop_flip:
         strength=None, # None: as constructed
     ):                 # (N,C,H,W)
         "One fresh shift and flip of each image"
-        n,c,h,w = _batch('crop_flip', x).shape
-        pad  = round(self.pad*_share('strength', self.strength if strength is None else strength))
+        return self.shift(_batch('crop_flip', x), round(self.pad*_share('strength', self.strength if strength is None else strength, 'crop_flip')))
+
+    def shift(self, x, pad):
+        n,c,h,w = x.shape
         u    = torch.rand(3, n, 1, device=x.device)
         row  = (u[0]*(2*pad+1)).long() + torch.arange(h, device=x.device)                     # (N,H) in the padded image
         col  = torch.arange(w, device=x.device)

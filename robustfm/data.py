@@ -219,7 +219,7 @@ def _heart(x, y):
     u,v = q*(x+y),q*(y-x)                                              # axes along the heart's two sides
     return torch.minimum(_box(u, v, .5, .5), torch.minimum(torch.hypot(u-.5,v), torch.hypot(u,v-.5))-.5)
 
-# %% ../nbs/00_data.ipynb #d6da58a9
+# %% ../nbs/00_data.ipynb #63e3be8f
 shape_kinds = dict(                                                    # content → signed distance, the shape reaches to about 1
     circle   = lambda x,y: torch.hypot(x, y) - .8,
     ring     = lambda x,y: (torch.hypot(x, y)-.7).abs() - .2,
@@ -236,7 +236,7 @@ style_ranges = dict(                                                   # each fa
     x          = (-.3, .3),     # centre, in half image widths, to the right
     y          = (-.3, .3),     # … and up
     scale      = (.4, .7),      # size of the shape's unit, in half image widths
-    angle      = (-3.14, 3.14), # radians, anticlockwise
+    angle      = (-3.14, 3.14), # radians, anticlockwise (a circle and a ring do not show it)
     back_hue   = (0., 1.),      # of the background
     back_light = (.1, .5),      # always darker than the shape
     stripes    = (0., .3),      # how much of the background's light its stripes take away

@@ -5,13 +5,18 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/99_all.ipynb #0f5b85d8
+# %% ../nbs/99_all.ipynb #6cf7a810
 from .data import *
+from .augment import *
 from .models import *
 from .attacks import *
 from .losses import *
 from .objective import *
 from .methods.acl import *
+from .methods.air import *
 from .train import *
+from .finetune import *
+from .evaluate import *
+from .figures import *
 
 __all__ = [name for name in globals() if not name.startswith('_')]

@@ -59,7 +59,7 @@ test-latest:
 	OMP_NUM_THREADS=1 $(V)-latest/bin/python -m pytest -n $(N) --dist worksteal -m 'not slow and not browser' $(ARGS)
 
 bench: setup
-	$(V)/bin/python -m pytest -s -o python_files='bench_*.py' tests/bench $(ARGS)
+	@for f in tests/bench/bench_*.py; do echo "== $$f"; $(V)/bin/python $$f $(ARGS) || exit 1; done
 
 export: setup
 	$(V)/bin/nbdev_export

@@ -102,15 +102,15 @@ def wrn28_10(channels=3):
     f.spec = dict(arch='wrn28_10', channels=channels)
     return f
 
-# %% ../nbs/02_models.ipynb #8e26fff3
+# %% ../nbs/02_models.ipynb #cc0541f9
 def tiny(
     channels=1, # of the images
-    width=32,   # of the first of three layers; representations have 4×width numbers
-):              # images (N,C,H,W) of any size from 8×8 → representations (N, 4·width)
+    width=16,   # of the first of three layers
+):              # images (N,C,H,W) of any size from 8×8 → representations (N, 16·width)
     "Three convolutions, each with norm and ReLU: enough for 8×8 digits, seconds on a laptop"
     layer = lambda ni,nf,stride: [_conv(ni, nf, 3, stride), nn.BatchNorm2d(nf), nn.ReLU()]
-    f = nn.Sequential(*layer(channels,width,1), *layer(width,2*width,2), *layer(2*width,4*width,2), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    f.num_features,f.spec = 4*width,dict(arch='tiny', channels=channels, width=width)
+    f = nn.Sequential(*layer(channels,width,1), *layer(width,2*width,2), *layer(2*width,4*width,2), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    f.num_features,f.spec = 16*width,dict(arch='tiny', channels=channels, width=width)
     return f
 
 # %% ../nbs/02_models.ipynb #9cf02dc5

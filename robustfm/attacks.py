@@ -66,8 +66,9 @@ class PGD:
         a  = [self.start(x) for x in xs]
         for _ in range(self.steps):
             a = [o.requires_grad_() for o in a]
-            with torch.enable_grad(): l = loss(*a)
-            gs = torch.autograd.grad(l.sum(), a)       # inputs only: weights get no gradient
+            with torch.enable_grad():                  # also where the caller switched gradients off
+                l  = loss(*a)
+                gs = torch.autograd.grad(l.sum(), a)   # inputs only: weights get no gradient
             a  = [o.detach() for o in a]
             yield a,l.detach()
             a = [self.step(x, o, g) for x,o,g in zip(xs, a, gs)]

@@ -41,10 +41,10 @@ def check_images(
 
 # %% ../nbs/00_data.ipynb #64500058
 class Images:
-    "Images in memory: `x` uint8 (N,C,H,W) and `y` int64 (N,), -1 where there is no label"
+    "Images in memory: `x` uint8 (N,C,H,W) and `y` int64 (N,), -1 where there is no label; or (N,k), k pseudo-labels an image"
     def __init__(self,
         x,                # uint8 (N,C,H,W)
-        y=None,           # integers (N,); None: no labels
+        y=None,           # integers (N,) or (N,k); None: no labels
         classes=None,     # names of the classes, plain text
         name='images',    # what a table or legend calls this set
         content=None,     # (N,) what each image shows, where it was generated
@@ -56,7 +56,7 @@ class Images:
         if x.ndim!=4: raise ValueError(f"Images: x must have shape (N,C,H,W), not {tuple(x.shape)}")
         y = torch.full((len(x),), -1, device=x.device) if y is None else torch.as_tensor(y, device=x.device)
         if y.is_floating_point() or y.is_complex() or y.dtype==torch.bool: raise TypeError(f"Images: y must be integer labels, not {str(y.dtype)[6:]}")
-        if y.shape!=(len(x),): raise ValueError(f"Images: y must have shape ({len(x)},), one label for each image, not {tuple(y.shape)}")
+        if y.ndim not in (1,2) or len(y)!=len(x): raise ValueError(f"Images: y must have shape ({len(x)},), one label for each image, not {tuple(y.shape)}")
         if classes is not None and len(y) and int(y.max())>=len(classes): raise ValueError(f"Images: label {int(y.max())} has no name among {len(classes)} classes")
         for k,v in dict(content=content, style=style).items():
             if v is not None and len(v)!=len(x): raise ValueError(f"Images: {k} has {len(v)} rows for {len(x)} images")
@@ -92,7 +92,7 @@ class Images:
         k = round(n*len(self)) if isinstance(n, float) else n
         if not 0<k<len(self): raise ValueError(f"split: {n} of {len(self)} images leaves one part empty; give a fraction in (0,1) or a number from 1 to {len(self)-1}")
         i    = torch.randperm(len(self), generator=_generator(seed))
-        y    = self.y.cpu()[i].unique(return_inverse=True)[1]
+        y    = self.y.cpu()[i].unique(dim=0, return_inverse=True)[1]
         i    = i[y.argsort(stable=True)]                                        # class by class, at random within
         c    = y.bincount()
         rank = torch.cat([(torch.arange(m)+.5)/m for m in c.tolist()])          # in (0,1): how far down its class

@@ -11,13 +11,13 @@ import math
 import torch
 import torch.nn.functional as F
 
-# %% ../nbs/01_augment.ipynb #0cb0593c
+# %% ../nbs/01_augment.ipynb #4f696f16
 def draw_crops(
     u,     # uniform numbers in [0,1), (22,N): ten areas, ten proportions, a place
     h, w,  # the images, in pixels
     scale, # smallest and largest share of the area
     ratio, # smallest and largest width / height
-):         # top, left, height, width, whole pixels as floats, each (N,)
+):         # (N,4) top, left, height, width, whole pixels as floats
     "One random box for each image, distributed as torchvision's RandomResizedCrop draws them"
     area,log = h*w*(scale[0] + (scale[1]-scale[0])*u[:10]),math.log(ratio[0]) + math.log(ratio[1]/ratio[0])*u[10:20]
     cw,ch    = (area*log.exp()).sqrt().round(),(area/log.exp()).sqrt().round()
@@ -26,7 +26,7 @@ def draw_crops(
     fh,fw    = min(h, round(w/ratio[0])),min(w, round(h*ratio[1]))                              # if none does: the largest allowed
     cw,ch    = (torch.where(ok.any(0), c.gather(0, first)[0], f) for c,f in ((cw,fw),(ch,fh)))
     top,left = (torch.where(ok.any(0), torch.minimum((r*(s-c+1)).floor(), s-c), ((s-c)/2).floor()) for r,s,c in ((u[20],h,ch),(u[21],w,cw)))
-    return top,left,ch,cw
+    return torch.stack([top,left,ch,cw], 1)
 
 # %% ../nbs/01_augment.ipynb #9995095f
 def resampling(
@@ -52,23 +52,23 @@ def cubic(t):
     "Keys' cubic kernel with a = -1/2, as PIL's"
     return torch.where(t<1, (1.5*t-2.5)*t*t+1, ((-.5*t+2.5)*t-4)*t+2)*(t<2)
 
-# %% ../nbs/01_augment.ipynb #c22a6efd
+# %% ../nbs/01_augment.ipynb #f5ef031c
 def crop(
-    x,                    # images, (N,C,H,W)
-    top, left, h, w,      # one box for each, in pixels, (N,)
-    size,                 # height and width of the views
-    flip=None,            # (N,) 1 where the view is mirrored
+    x,         # images, (N,C,H,W)
+    box,       # (N,4) top, left, height, width of one box in each, in pixels
+    size,      # height and width of the views
+    flip=None, # (N,) 1 where the view is mirrored
     mode='bilinear',
-):                        # (N,C,*size)
+):             # (N,C,*size)
     "Cut one box out of each image and resize it"
-    n,c,H,W = x.shape
+    (n,c,H,W),(top,left,h,w) = x.shape,box.T
     rows,cols = resampling(top, h, H, size[0], None, mode),resampling(left, w, W, size[1], flip, mode)
     with torch.autocast(x.device.type, enabled=False):                      # pixels keep their precision
         x = torch.bmm(x.reshape(n, c*H, W), cols.to(x.dtype).mT).view(n, c, H, size[1])
         x = torch.matmul(rows.to(x.dtype)[:,None], x)
     return x if mode=='bilinear' else x.clamp_(0,1)                         # a cubic overshoots
 
-# %% ../nbs/01_augment.ipynb #32f42ff1
+# %% ../nbs/01_augment.ipynb #9683a5db
 def gray(
     x, # (N,C,H,W)
 ):     # (N,1,H,W)
@@ -84,30 +84,31 @@ def blend(
     "Change the brightness, the contrast or the saturation of each image"
     f,kind = f[:,None,None,None],kind[:,None,None,None]
     g = gray(x)
-    r = (g.mean((2,3), keepdim=True)*((1-f)*(kind==1))).addcmul(g, (1-f)*(kind==2))
+    r = g.mean((2,3), keepdim=True)*((1-f)*(kind==1))
+    r = g.mul_((1-f)*(kind==2)).add_(r)
     return torch.addcmul(r, x, f).clamp_(0,1)
 
-# %% ../nbs/01_augment.ipynb #8cb3ae3b
+# %% ../nbs/01_augment.ipynb #3c855383
 def shift_hue(
     x,     # (N,3,H,W)
     shift, # parts of a full turn, (N,)
 ):         # (N,3,H,W)
-    "Turn the hue of each image, keep its lightest and darkest channel"
+    "Turn the hue of each image; its largest and smallest channel stay as large and as small"
     r,g,b = x.unbind(1)
-    hi,lo = torch.maximum(torch.maximum(r, g), b),torch.minimum(torch.minimum(r, g), b)
-    c = hi-lo                                                                       # (N,H,W)
-    h = torch.where(hi==r, g-b, torch.where(hi==g, (b-r).add_(c, alpha=2), (r-g).sub_(c, alpha=2)))
-    h = h.div_(c.clamp(min=1e-9)).add_(6*shift[:,None,None])
+    u = torch.minimum(torch.minimum(r, g), b)
+    c = torch.maximum(torch.maximum(r, g), b).sub_(u)                               # (N,H,W)
+    h = (g+b).sub_(r).sub_(u).div_(c.clamp(min=1e-9)).add_(1).copysign_(g-b)        # gray has c = 0 and no hue: any will do
+    h = h.add_(6*shift[:,None,None] - 2)                                            # from green, so that red, green, blue are -2, 0, 2
     h = h.sub_((h/6).round_(), alpha=6)                                             # back into [-3,3]
-    h = h[:,None] - torch.tensor([0.,2.,-2.], device=x.device, dtype=x.dtype)[:,None,None]
-    h = h.abs_().sub_(3).abs_().clamp_(1,2)
-    return torch.addcmul((lo-c)[:,None], c[:,None], h)
+    k = h[:,None] - torch.arange(-2, 4, 2, device=x.device)[:,None,None]
+    k = k.abs_().sub_(3).abs_().clamp_(1,2)
+    return torch.addcmul((u-c)[:,None], c[:,None], k)
 
-# %% ../nbs/01_augment.ipynb #732ad6fe
+# %% ../nbs/01_augment.ipynb #41cd356b
 @dataclass
 class Draw:
     "What `views` decided for each of N images"
-    box:tuple            # top, left, height, width of the crop, each (N,)
+    box:torch.Tensor     # (N,4) top, left, height, width of the crop
     flip:torch.Tensor    # (N,) 1 where mirrored
     factor:torch.Tensor  # (N,4) brightness, contrast, saturation (1: as it is), hue (0: as it is); None: all as they are
     blends:torch.Tensor  # (N,3) the order of brightness 0, contrast 1, saturation 2
@@ -122,7 +123,7 @@ class Draw:
         t = torch.arange(4, device=place.device)[None] - (torch.arange(4, device=place.device)>place[:,None]).long()    # which blend is next
         return torch.where(torch.arange(4, device=place.device)==place[:,None], 3, self.blends.gather(1, t.clamp(max=2)))
 
-# %% ../nbs/01_augment.ipynb #2f0e5eb0
+# %% ../nbs/01_augment.ipynb #9e03698a
 class views:
     "Random views: crop, flip, colour jitter, grayscale, one fresh draw for each image of a batch"
     def __init__(self,
@@ -151,14 +152,14 @@ class views:
         "Decide for each image, with the random numbers of its device"
         s = _share('strength', self.strength if strength is None else strength)
         n,_,h,w = x.shape
-        u   = torch.rand(33, n, device=x.device)
+        u   = torch.rand(32, n, device=x.device)
         box = draw_crops(u[:22], h, w, [1-(1-a)*s for a in self.scale], self.ratio)
         on  = u[22] < self.p_jitter*s
         lo  = [max(0,1-j*s) for j in self.jitter[:3]] + [-self.jitter[3]*s]
         hi  = [1+j*s for j in self.jitter[:3]] + [self.jitter[3]*s]
         factor = torch.stack([torch.where(on, a+(b-a)*r, i) for a,b,r,i in zip(lo, hi, u[23:27], (1.,1.,1.,0.))], 1)
         return Draw(box, (u[27]<self.flip).float(), factor if self.p_jitter*s else None, u[28:31].argsort(0).T,
-                    torch.randperm(-n//4*-4, device=x.device), (u[31]<self.p_gray*s).float() if self.p_gray*s else None)
+                    torch.rand(-n//4*-4, device=x.device).argsort(), (u[31]<self.p_gray*s).float() if self.p_gray*s else None)
 
     def apply(self,
         x, # images, (N,C,H,W)
@@ -167,14 +168,14 @@ class views:
         "Do what was decided; grey images have neither saturation nor hue"
         n,c,h,w = x.shape
         size = (h,w) if self.size is None else (self.size,)*2 if isinstance(self.size, int) else self.size
-        out  = x.new_empty(len(d.deal), c, *size)
-        for k,quarter in enumerate(d.deal.chunk(4)):
-            i = quarter.clamp(max=n-1)                                      # up to three of `deal` are nobody
-            v = crop(x[i], *(b[i] for b in d.box), size, d.flip[i], self.mode)
-            if d.factor is not None:        v = self._jitter(v, d.factor[i].to(v.dtype), d.blends[i], k)
-            if d.gray is not None and c==3: v = torch.lerp(v, gray(v).expand_as(v), d.gray[i].to(v.dtype)[:,None,None,None])
-            out[quarter] = v
-        return out[:n]
+        def some(i, place):
+            i = i.clamp(max=n-1)                                            # up to three of `deal` are nobody
+            v = crop(x.index_select(0, i), d.box[i], size, d.flip[i], self.mode)
+            if d.factor is not None:        v = self._jitter(v, d.factor[i].to(v.dtype), d.blends[i], place)
+            if d.gray is not None and c==3: v = _fade(v, d.gray[i].to(v.dtype)[:,None,None,None])
+            return v
+        v = torch.cat([some(i, k) for k,i in enumerate(d.deal.chunk(4))])
+        return v.index_select(0, d.deal.argsort()[:n])                      # back into the order of x
 
     def _jitter(self, v, factor, blends, place):
         "Three blends, each image in its own order, and the hue in its `place` among them"
@@ -200,7 +201,9 @@ class views:
         return (f"views(strength={self.strength:g}, size={self.size}: crop {self.scale[0]:.0%}–{self.scale[1]:.0%} of the area, flip {self.flip:.0%}, "
                 f"brightness ±{b:g} contrast ±{c:g} saturation ±{s:g} hue ±{h:g} on {self.p_jitter:.0%}, gray {self.p_gray:.0%}, {self.mode})")
 
-# %% ../nbs/01_augment.ipynb #996a2117
+# %% ../nbs/01_augment.ipynb #b8dc152e
+def _fade(x, p): return torch.addcmul(gray(x).mul_(p), x, 1-p)      # colours where p is 0, gray where it is 1
+
 def _share(name, p, who='views'):
     if not 0<=p<=1: raise ValueError(f"{who}: {name} must be in [0,1], not {p}")
     return p

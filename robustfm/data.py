@@ -38,7 +38,7 @@ def check_images(
         raise ValueError(f"images must be in [0,1], but these span [{lo.item():.4g}, {hi.item():.4g}]: do not normalise before the network, and divide bytes by 255")
     return x
 
-# %% ../nbs/00_data.ipynb #64500058
+# %% ../nbs/00_data.ipynb #c4e6d9b9
 class Images:
     "Images in memory: `x` uint8 (N,C,H,W) and `y` int64 (N,), -1 where there is no label; or (N,k), k pseudo-labels an image"
     def __init__(self,
@@ -55,7 +55,7 @@ class Images:
         if x.ndim!=4: raise ValueError(f"Images: x must have shape (N,C,H,W), not {tuple(x.shape)}")
         y = torch.full((len(x),), -1, device=x.device) if y is None else torch.as_tensor(y, device=x.device)
         if y.is_floating_point() or y.is_complex() or y.dtype==torch.bool: raise TypeError(f"Images: y must be integer labels, not {str(y.dtype)[6:]}")
-        if y.ndim not in (1,2) or len(y)!=len(x): raise ValueError(f"Images: y must have shape ({len(x)},), one label for each image, not {tuple(y.shape)}")
+        if y.ndim not in (1,2) or len(y)!=len(x): raise ValueError(f"Images: y must have shape ({len(x)},) or ({len(x)},k), one row for each image, not {tuple(y.shape)}")
         if classes is not None and len(y) and int(y.max())>=len(classes): raise ValueError(f"Images: label {int(y.max())} has no name among {len(classes)} classes")
         for k,v in dict(content=content, style=style).items():
             if v is not None and len(v)!=len(x): raise ValueError(f"Images: {k} has {len(v)} rows for {len(x)} images")

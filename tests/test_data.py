@@ -15,7 +15,7 @@ def pixels(i): return {p.numpy().tobytes() for p in i.x}
 @pytest.mark.parametrize('x,kw,error,says', [
     (torch.rand(4,3,2,2), {}, TypeError, 'uint8'),
     (torch.zeros(4,2,2, dtype=torch.uint8), {}, ValueError, '(N,C,H,W)'),
-    (torch.zeros(4,3,2,2, dtype=torch.uint8), dict(y=[0,1]), ValueError, 'one label for each'),
+    (torch.zeros(4,3,2,2, dtype=torch.uint8), dict(y=[0,1]), ValueError, 'one row for each'),
     (torch.zeros(4,3,2,2, dtype=torch.uint8), dict(y=[0.,1,2,3]), TypeError, 'integer'),
     (torch.zeros(4,3,2,2, dtype=torch.uint8), dict(y=[0,1,2,3], classes=['a']), ValueError, 'no name'),
     (torch.zeros(4,3,2,2, dtype=torch.uint8), dict(style=torch.zeros(3,2)), ValueError, 'style')])
@@ -55,6 +55,11 @@ def test_ties_between_classes_are_broken_at_random():
 def test_split_keeps_content_and_style():
     a,b = shapes(100).split(.3)
     assert (render_shapes(a.content, a.style)==a.x).all() and (render_shapes(b.content, b.style)==b.x).all()
+
+def test_several_pseudo_labels_an_image():
+    i = Images(torch.zeros(6,1,2,2, dtype=torch.uint8), torch.arange(12).view(6,2)%4)
+    assert i[[1,2]].y.tolist()==[[2,3],[0,1]] and sorted(len(p) for p in i.split(2))==[2,4]
+    assert next(iter(Batches(i, 4)))[1].shape==(4,2)
 
 ## pixels
 

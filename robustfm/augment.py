@@ -123,7 +123,7 @@ class Draw:
         t = torch.arange(4, device=place.device)[None] - (torch.arange(4, device=place.device)>place[:,None]).long()    # which blend is next
         return torch.where(torch.arange(4, device=place.device)==place[:,None], 3, self.blends.gather(1, t.clamp(max=2)))
 
-# %% ../nbs/01_augment.ipynb #21cc1deb
+# %% ../nbs/01_augment.ipynb #9e03698a
 class views:
     "Random views: crop, flip, colour jitter, grayscale, one fresh draw for each image of a batch"
     def __init__(self,
@@ -174,8 +174,7 @@ class views:
             if d.factor is not None:        v = self._jitter(v, d.factor[i].to(v.dtype), d.blends[i], place)
             if d.gray is not None and c==3: v = _fade(v, d.gray[i].to(v.dtype)[:,None,None,None])
             return v
-        m = max(1, 2**19//(c*max(h*w, math.prod(size)))) if x.device.type=='cpu' else n    # images at a time: 2 MB, which stay in a core's cache
-        v = torch.cat([some(i, k) for k,quarter in enumerate(d.deal.chunk(4)) for i in quarter.split(m)])
+        v = torch.cat([some(i, k) for k,i in enumerate(d.deal.chunk(4))])
         return v.index_select(0, d.deal.argsort()[:n])                      # back into the order of x
 
     def _jitter(self, v, factor, blends, place):

@@ -1,0 +1,60 @@
+"The main job: what `robustfm demo` promises, and its sentences when it cannot"
+import os, re, subprocess, sys
+import pytest, torch
+from typer.testing import CliRunner
+from robustfm import cli
+from robustfm.demo import demo, methods
+
+def percent(cell): return float(cell.split(' ')[0])
+
+@pytest.mark.slow
+def test_acl_withstands_what_simclr_does_not():
+    "Three seeds: accuracy of both ≥ 97 %, under attack ACL ≥ 25 points above SimCLR in the mean, and never less than 20"
+    gaps = []
+    for seed in range(3):
+        simclr,acl = demo(names=('SimCLR','ACL'), seed=seed, show=False).rows
+        assert percent(simclr['SA'])>=97 and percent(acl['SA'])>=97, (seed, simclr, acl)
+        gaps.append(percent(acl['RA ε=0.15'])-percent(simclr['RA ε=0.15']))
+    assert sum(gaps)/3>=25 and min(gaps)>=20, gaps
+
+@pytest.mark.slow
+def test_command_writes_one_page_that_needs_no_network(tmp_path):
+    out = tmp_path/'report.html'
+    r = CliRunner().invoke(cli.app, ['demo', '--out', str(out), '--methods', 'SimCLR,ACL', '--epochs', '2'])
+    assert r.exit_code==0, r.output
+    for word in ('method','SA','RA','SimCLR','ACL','±'): assert word in r.output
+    page = out.read_text()
+    assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)\s*=\s*["\']?(?:https?:)?//', page)   # plotly's own code mentions addresses; no tag loads one
+    assert page.count('Plotly.newPlot(')>=4 and os.listdir(tmp_path)==['report.html']
+
+@pytest.mark.slow
+def test_a_method_on_photographs(cifar10_root):
+    d = demo('cifar10', cifar10_root, ('SimCLR','ACL'), epochs=1, images=512, show=False)
+    assert [r['method'] for r in d.rows]==['SimCLR','ACL'] and d.rows[0]['n']==1000
+
+def run(*args, **env):
+    return subprocess.run([sys.executable, '-m', 'robustfm.cli', *map(str, args)], capture_output=True, text=True, env=os.environ|env)
+
+@pytest.mark.parametrize('args,says', [
+    (('demo','--data','mnist'), 'choose one of digits, cifar10'),
+    (('demo','--methods','SimCLR,MoCo'), "'MoCo' is unknown"),
+    (('demo','--data','cifar10','--root','/nowhere'), '/nowhere'),
+    (('demo','--out','/proc/no/report.html'), 'cannot write'),
+    (('finetune','--run','/nowhere'), 'is not a run folder'),
+    (('pretrain','--run','r','--data','mnist'), 'choose digits'),
+])
+def test_what_cannot_be_done_is_one_sentence(args, says, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    r = CliRunner().invoke(cli.app, args)
+    assert r.exit_code and says in str(r.exception), (r.output, r.exception)
+    assert os.listdir(tmp_path)==[]
+
+def test_an_error_shows_no_traceback(tmp_path):
+    r = run('evaluate', '--run', tmp_path)
+    assert r.returncode==1 and r.stderr.startswith('robustfm: ') and r.stderr.count('\n')==1, r.stderr
+
+def test_tutorials_are_copied_and_nothing_overwritten(tmp_path):
+    r = CliRunner().invoke(cli.app, ['tutorials', str(tmp_path/'course')])
+    assert r.exit_code==0 and list((tmp_path/'course').glob('01_*.ipynb'))
+    r = CliRunner().invoke(cli.app, ['tutorials', str(tmp_path/'course')])
+    assert r.exit_code and 'is not empty' in str(r.exception)

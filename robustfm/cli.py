@@ -103,7 +103,7 @@ def pretrain(
     obj = objective(method, net, views(strength), PGD(Linf(eps/255), alpha=alpha/255, steps=steps), reg, t, t_.open_run(teacher).encoder() if teacher else None)
     valid,x = x.split(max(round(.01*len(x)), 2), seed) if coreset!='none' else (None,x)
     h = t_.pretrain(obj, source(coreset, obj, x, valid, bs, fraction, warmup_epochs, every, seed), epochs, lr, opt, precision=precision, compile=compile, run=run, seed=seed)
-    if h: print(f"{h[-1]['progress']:.0%} done, loss {h[-1]['loss']:.4f}, {h[-1]['seconds']:.0f} s; {run}")
+    if h and os.environ.get('RANK', '0')=='0': print(f"{h[-1]['progress']:.0%} done, loss {h[-1]['loss']:.4f}, {h[-1]['seconds']:.0f} s; {run}")
 
 @app.command()
 def finetune(

@@ -118,7 +118,7 @@ def projector(
     dim,        # width of the representations
     hidden=None,# width of the inner layers; `dim` if None
     out=None,   # width of the embeddings; `dim` if None
-    layers=3,   # linear layers
+    layers=3,   # linear layers; 0: none, the embedding is the representation
     norm=True,  # a BatchNorm after every linear layer?
 ):              # representations (N,dim) → embeddings (N,out)
     "The head that contrast is computed behind, and that is thrown away afterwards"
@@ -162,7 +162,9 @@ def replacing(
     try:
         yield tmp
         os.replace(tmp, path)
-    except OSError as e: raise OSError(f"cannot write {path}: {e.strerror or e}; the file was left as it was") from None
+    except Exception as e:
+        if not (isinstance(e, OSError) or type(e).__name__=='SafetensorError'): raise   # safetensors has an error of its own for a full disk
+        raise OSError(f"cannot write {path}: {getattr(e, 'strerror', None) or e}; the file was left as it was") from None
     finally: tmp.unlink(missing_ok=True)
 
 def read_tensors(
@@ -194,7 +196,7 @@ class Encoder(nn.Module):
         channels = spec.get('channels', 3)
         mean,std = stats or (imagenet_stats if channels==3 else ((.5,)*channels,(.5,)*channels))
         self.branches,self.channels,self.num_features = tuple(branches),channels,backbone.num_features
-        self.f,self.g = split_bn(backbone, branches),split_bn(proj or projector(backbone.num_features), branches)
+        self.f,self.g = split_bn(backbone, branches),split_bn(projector(backbone.num_features) if proj is None else proj, branches)
         self.register_buffer('mean', torch.tensor(mean).view(1,-1,1,1))
         self.register_buffer('std',  torch.tensor(std).view(1,-1,1,1))
         self.spec = dict(backbone=spec, proj=getattr(self.g, 'spec', None), branches=list(self.branches), stats=[list(mean),list(std)])
@@ -213,14 +215,20 @@ class Encoder(nn.Module):
         bn=None # branch; the first if None
     ):          # (N, num_features)
         "Representations: what a classifier is trained on"
+        return self._represent(self._routed(x, bn))
+
+    def _routed(self, x, bn):
         if not x.is_floating_point(): raise TypeError(f"images must be float in [0,1], got {x.dtype}: divide uint8 images by 255")
         if x.dim()!=4 or x.shape[1]!=self.channels: raise ValueError(f"images must be (N,{self.channels},H,W), got {tuple(x.shape)}")
         self.route(bn)
-        return self.f((x-self.mean)/self.std)
+        return x
+
+    def _represent(self, x): return self.f((x-self.mean)/self.std) # what is compiled …
+    def _embed(self, x): return self.g(self._represent(x))         # … in one graph
 
     def forward(self, x, bn=None):
         "Embeddings: what is contrasted"
-        return self.g(self.features(x, bn))
+        return self._embed(self._routed(x, bn))
 
     def embed(self,
         *views, # of equal shape

@@ -33,6 +33,8 @@ class Objective(nn.Module):
 
     def perturb(self, loss, *xs):
         "Worst-case neighbours of `xs`: networks in evaluation mode, weights without gradient, all as before afterwards"
+        if torch.is_autocast_enabled(xs[0].device.type) and torch.get_autocast_dtype(xs[0].device.type)==torch.float16:
+            small,loss = loss,lambda *a: small(*a)*2.**10 # gradients small in fp16 would be 0; a step only takes their direction
         with evaluating(self), frozen(self): return self.attack(loss, *xs)
 
     def stepped(self): "Called after each optimizer step: the place for a momentum encoder"

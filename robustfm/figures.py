@@ -15,7 +15,7 @@ import numpy as np
 from .models import replacing
 from .twin import _cycle,_dashes,_symbols,_template,look,plain,static
 
-# %% ../nbs/30_figures.ipynb #1bfbfbef
+# %% ../nbs/30_figures.ipynb #cff4447b
 @cache
 def _class():
     import plotly.graph_objects as go
@@ -24,19 +24,54 @@ def _class():
         _ipython_display_ = _repr_html_ = None
         def _repr_mimebundle_(self, include=None, exclude=None, **kw):
             return {'application/vnd.plotly.v1+json': json.loads(self.to_json())|dict(config=_config), 'image/png': base64.b64encode(static(self)).decode(), 'text/plain': 'Figure'}
-    return Figure
+    return Figure,go.layout.Template(_template)
 
-_config = dict(displaylogo=False, responsive=True, modeBarButtonsToRemove=['sendDataToCloud'])
+_config = dict(displaylogo=False, modeBarButtonsToRemove=['sendDataToCloud'])
 
-def _figure(
-    rows=1, cols=1, # panels
-    **kw            # of plotly's `make_subplots`
-):
-    "An empty figure in the house style"
-    from plotly.subplots import make_subplots
-    fig = _class()(make_subplots(rows, cols, **kw))
-    fig.update_layout(template=_template, legend={k:_template['layout']['legend'][k] for k in ('orientation','x','y','yanchor')})
-    return fig
+def _merge(d, new):
+    for k,v in new.items():
+        if isinstance(v, dict): _merge(d.setdefault(k, {}), v)
+        else: d[k] = v
+    return d
+
+def _deep(d):
+    "plotly's short forms written out: title_text='a' is title=dict(text='a')"
+    out = {}
+    for k,v in d.items():
+        head,*tail = [k] if k in ('paper_bgcolor','plot_bgcolor') else k.split('_', 1)
+        _merge(out, {head: _deep({tail[0]:v}) if tail else _deep(v) if isinstance(v, dict) else v})
+    return out
+
+class _Panels:
+    "A figure in the making, as plain dicts: plotly's own objects take twenty times as long, and a slider waits for them"
+    def __init__(self, rows=1, cols=1, specs=None, column_widths=None, row_heights=None, horizontal_spacing=None, vertical_spacing=None):
+        def spans(sizes, n, gap):
+            sizes = np.array(sizes or [1]*n, float); sizes *= (1-gap*(n-1))/sizes.sum()
+            return [(round(float(e-s), 6),round(float(e), 6)) for s,e in zip(sizes, sizes.cumsum()+gap*np.arange(n))]
+        xs,ys = spans(column_widths, cols, .2/cols if horizontal_spacing is None else horizontal_spacing),spans(row_heights, rows, .3/rows if vertical_spacing is None else vertical_spacing)
+        self.data,self.layout,self.at = [],dict(annotations=[], shapes=[]),{}
+        for r,c in np.ndindex(rows, cols):
+            s = {} if specs is None else specs[r][c]
+            if s is None: continue
+            n = self.at[r+1,c+1] = str(len(self.at)+1) if self.at else ''
+            self.layout['xaxis'+n] = dict(domain=[*xs[c]], anchor='y'+n)
+            self.layout['yaxis'+n] = dict(domain=[max(1-ys[r+s.get('rowspan',1)-1][1], 0),1-ys[r][0]], anchor='x'+n)
+
+    def add_trace(self, t, row=1, col=1):
+        n = self.at[row,col]; self.data.append(_deep(t)|dict(xaxis='x'+n, yaxis='y'+n))
+    def _place(self, kw, row, col):
+        if row: kw |= {k:kw.get(k, k[0]).replace(k[0], k[0]+self.at[row,col], 1) for k in ('xref','yref')}
+        return _deep(kw)
+    def add_annotation(self, row=None, col=None, **kw): self.layout['annotations'].append(self._place(kw, row, col))
+    def add_shape(self, row=None, col=None, **kw): self.layout['shapes'].append(self._place(kw, row, col))
+    def update_axes(self, which, row=None, col=None, **kw):
+        for n in self.at.values() if row is None else [self.at[row,col]]: _merge(self.layout[f'{which}axis{n}'], _deep(kw))
+    def update_xaxes(self, row=None, col=None, **kw): self.update_axes('x', row, col, **kw)
+    def update_yaxes(self, row=None, col=None, **kw): self.update_axes('y', row, col, **kw)
+    def done(self, **layout):
+        "The plotly figure, in the house style"
+        Figure,T = _class()
+        return Figure(self.data, _merge(self.layout, _deep(layout))|dict(template=T))
 
 def _arr(x):
     "Anything array-like as numpy, from whatever device"
@@ -88,7 +123,7 @@ def _no_axes(fig, row=1, col=1):
     "For pictures: no ticks, square pixels"
     fig.update_xaxes(visible=False, constrain='domain', row=row, col=col); fig.update_yaxes(visible=False, constrain='domain', row=row, col=col)
 
-# %% ../nbs/30_figures.ipynb #ba86515e
+# %% ../nbs/30_figures.ipynb #311f4c6e
 def views_figure(
     x,         # images (N,C,H,W)
     *views,    # views of them, each (N,C,H',W')
@@ -103,14 +138,14 @@ def views_figure(
     cols = [np.pad(c, ((0,0),(0,h-c.shape[1]),(0,w-c.shape[2]),(0,0)), constant_values=255) for c in cols]
     k,gap = len(cols),max(w//8, 1)
     titles = [*titles,*(['image']+[f'view {i}' for i in range(1,k)])[len(titles):]]
-    fig = _figure()
+    fig = _Panels()
     fig.add_trace(_picture(_montage(np.stack(cols,1).reshape(-1,h,w,3), k, gap)))
     _no_axes(fig)
     for i,t in enumerate(titles): fig.add_annotation(x=i*(w+gap)+(w-1)/2, y=1, yref='y domain', yanchor='bottom', text=plain(t), showarrow=False)
     shown = f', the first {most} of {n:,}' if n>most else ''
-    return fig.update_layout(title_text=f'The same content in another style{shown}', height=130+110*min(n,most), width=max(160*k, 520), margin=dict(l=20, r=20, t=90, b=20))
+    return fig.done(title_text=f'The same content in another style{shown}', height=130+110*min(n,most), width=max(160*k, 520), margin=dict(l=20, r=20, t=90, b=20))
 
-# %% ../nbs/30_figures.ipynb #db2948bd
+# %% ../nbs/30_figures.ipynb #3b7d3244
 def attack_figure(
     x,            # images (N,C,H,W), or one (C,H,W) for all rows
     a,            # the attacked images, (N,C,H,W) or (C,H,W)
@@ -132,7 +167,7 @@ def attack_figure(
     classes = [plain(c, 14) for c in (classes if classes is not None else range(k))]
     unit = lambda x: x.astype(np.float32)/(255 if x.dtype==np.uint8 else 1)
     x,a = unit(x),unit(a[:n])
-    fig = _figure(n, 4, column_widths=[.2,.2,.2,.4], horizontal_spacing=.03, vertical_spacing=.24/n)
+    fig = _Panels(n, 4, column_widths=[.2,.2,.2,.4], horizontal_spacing=.03, vertical_spacing=.24/n)
     widest = max(len(html.unescape(c)) for c in classes)
     said,tick = lambda q: f'{classes[q.argmax()]}, {100*q.max():.0f} %',None if y is None else np.broadcast_to(np.atleast_1d(_arr(y)), (total,))
     for r in range(n):
@@ -147,15 +182,15 @@ def attack_figure(
                                hovertemplate='%{y}: %{x:.1%}<extra>%{fullData.name}</extra>'), r+1, 4)
         fig.update_xaxes(range=[0,1.02], tickvals=[0,.5,1], ticktext=['0','50 %','100 %'], row=r+1, col=4)
         fig.update_yaxes(type='category', autorange='reversed', row=r+1, col=4)
-        axis = fig.layout[f'xaxis{4*r+4}']; axis.domain = (axis.domain[0]+min(.01+.009*widest, .2), 1) # room for the names
+        fig.layout[f'xaxis{4*r+4}']['domain'][0] += min(.01+.009*widest, .2) # room for the names
         if r<len(names): fig.add_annotation(text=f'<b>{plain(names[r], 24)}</b>', x=-.02, xref='paper', y=.5, yref='y domain' if r==0 else f'y{4*r+1} domain', xanchor='right', textangle=-90, showarrow=False)
     size = np.abs(a-x).max() if a.size else 0
     truth = f'true class: {classes[tick[0]]}; ' if tick is not None and (tick[:n]==tick[0]).all() else ''
     more = f', {n} of {total:,} images' if total>n else ''
-    return fig.update_layout(title_text=f'{truth}no pixel changed by more than {size*255:.1f}/255{more}', height=110+max(190, 22*len(show)+20)*n, barmode='group', legend=dict(x=1, xanchor='right'),
+    return fig.done(title_text=f'{truth}no pixel changed by more than {size*255:.1f}/255{more}', height=110+max(190, 22*len(show)+20)*n, barmode='group', legend=dict(x=1, xanchor='right'),
                              margin=dict(l=45 if names else 15, r=30, t=90, b=40))
 
-# %% ../nbs/30_figures.ipynb #b4efeec2
+# %% ../nbs/30_figures.ipynb #686cebde
 def history_figure(
     runs,       # a history (a list of records, one an epoch), or {name: history}
     keys=None,  # columns to draw; the loss and its terms if None
@@ -170,7 +205,7 @@ def history_figure(
     keys  = list(keys or dict.fromkeys(k for h in runs.values() for r in h for k,v in r.items() if k not in skip and isinstance(v, (int,float))))
     if len(keys)==2 and not many and 'loss' in keys: keys = [k for k in keys if k!='loss'] # a single term is the loss
     series = [(n,k,[r.get(x,i) for i,r in enumerate(h) if k in r],[r[k] for r in h if k in r]) for k in (keys[:most] if many else keys) for n,h in runs.items()]
-    fig,styles = _figure(1, len(keys[:most]) if many else 1, horizontal_spacing=.08),look(runs if many else keys)
+    fig,styles = _Panels(1, len(keys[:most]) if many else 1, horizontal_spacing=.08),look(runs if many else keys)
     for j,(n,k,xs,ys) in enumerate(series):
         i = j%len(runs) if many else j
         s,label = styles[i],plain(n if many else k)
@@ -180,42 +215,48 @@ def history_figure(
     if many:
         for c,k in enumerate(keys[:most],1): _says(fig, plain(k), 1, c)
     else: fig.update_yaxes(title_text='loss')
-    return fig.update_layout(showlegend=True, width=min(1200, max(900, 330*len(keys[:most]))) if many else 900, legend_y=1.1 if many else 1.02, margin=dict(t=90 if many else 60))
+    return fig.done(showlegend=True, width=min(1200, max(900, 330*len(keys[:most]))) if many else 900, legend_y=1.1 if many else 1.02, margin=dict(t=90 if many else 60))
 
-# %% ../nbs/30_figures.ipynb #7550a12e
+# %% ../nbs/30_figures.ipynb #0a00a0fe
 def curve_figure(
     curves,      # {name: curve}: a curve has (or is a dict of) `eps` in /255, `accuracy` in [0,1], and one of `se` or `n`; or is a tuple in that order
-    chance=None, # accuracy of guessing
+    chance=None, # accuracy of guessing; as the curves say if None
+    notes=(),    # {name: verdict in words}, shown under the title
     title='Accuracy under attack',
 ):               # a figure
     "Accuracy against the radius of the attack, several models in one panel, with 95 % bands"
-    if not isinstance(curves, dict): curves = {getattr(curves, 'name', None) or 'model':curves}
-    fig = _figure()
+    if not isinstance(curves, dict): curves = {getattr(c, 'name', None) or f'model {i}':c for i,c in enumerate(curves if isinstance(curves, list) else [curves], 1)}
+    if not curves: raise ValueError("there is no curve to draw: evaluate a model first")
+    fig = _Panels()
     for (name,c),s in zip(curves.items(), look(curves)):
-        eps,acc,se,n = _curve(c)
+        eps,acc,se,n,said,guess = _curve(c)
+        chance = guess if chance is None else chance
         lo,hi = np.clip(acc-1.96*se,0,1),np.clip(acc+1.96*se,0,1)
         r,g,b = (int(s['color'][i:i+2],16) for i in (1,3,5))
         if se.any(): fig.add_trace(dict(type='scatter', x=np.r_[eps,eps[::-1]], y=np.r_[hi,lo[::-1]], fill='toself', fillcolor=f'rgba({r},{g},{b},.18)', line_width=0, mode='lines', hoverinfo='skip', showlegend=False, name=plain(name)))
         fig.add_trace(dict(type='scatter', x=eps, y=acc, name=plain(name), mode='lines+markers', line=dict(color=s['color'], dash=s['dash'], width=3), marker=dict(symbol=s['symbol'], size=10),
-                           customdata=np.stack([lo,hi],1), hovertemplate='ε = %{x:.3g}/255: %{y:.1%} (%{customdata[0]:.1%} … %{customdata[1]:.1%})'+(f', n = {n:,}' if n else '')+'<extra>%{fullData.name}</extra>'))
+                           customdata=np.stack([lo,hi],1), text=[said]*len(eps), hovertemplate='ε = %{x:.3g}/255: %{y:.1%} (%{customdata[0]:.1%} … %{customdata[1]:.1%})'+(f', n = {n:,}' if n else '')+'<br>%{text}<extra>%{fullData.name}</extra>'))
     if chance is not None:
         fig.add_shape(type='line', x0=0, x1=1, xref='x domain', y0=chance, y1=chance, line=dict(color='#777777', dash='dot', width=2))
         fig.add_annotation(text='guessing', x=0, xref='x domain', y=chance, yanchor='bottom', xanchor='left', xshift=4, showarrow=False, font=dict(size=14, color='#555555'))
+    notes = dict(notes)
+    for i,(k,v) in enumerate(notes.items()): fig.add_annotation(text=f'{plain(k, 30)}: {plain(v, 110)}', x=0, xref='paper', y=-.24, yref='paper', yshift=-20*i, xanchor='left', yanchor='top', showarrow=False, align='left', font=dict(size=14, color='#B03A00' if 'do not' in v else '#444444'))
     fig.update_xaxes(title_text='radius of the attack, ε × 255')
     fig.update_yaxes(title_text='accuracy', range=[0,1.02], tickvals=[0,.25,.5,.75,1], ticktext=['0','25 %','50 %','75 %','100 %'])
-    return fig.update_layout(title_text=plain(title, 90), showlegend=True, legend=dict(orientation='v', x=1, xanchor='right', y=1, yanchor='top'), margin=dict(t=60))
+    return fig.done(title_text=plain(title, 90), showlegend=True, legend=dict(orientation='v', x=1, xanchor='right', y=1, yanchor='top'), margin=dict(t=60, b=70+20*len(notes)), height=430+20*len(notes))
 
 def _curve(c):
-    "(eps in /255, accuracy, standard error, n) of whatever a curve is given as"
+    "(eps in /255, accuracy, standard error, n, protocol, chance) of whatever a curve is given as"
     get = (lambda *ks: next((c[k] for k in ks if k in c), None)) if isinstance(c, dict) else (lambda *ks: next((getattr(c,k) for k in ks if getattr(c,k,None) is not None), None))
-    eps,acc,se,n = (*c,None,None)[:4] if isinstance(c, tuple) else (get('eps'),get('accuracy','acc','ra'),get('se','stderr'),get('n'))
+    eps,acc,se,n = (*c,None,None)[:4] if isinstance(c, tuple) else (get('eps'),get('accuracy'),get('se','stderr'),get('n'))
+    said,chance = ('',None) if isinstance(c, tuple) else (get('protocol') or '',get('chance'))
     if eps is None or acc is None or len(_arr(eps))!=len(_arr(acc)): raise ValueError("a robustness curve needs as many accuracies as radii: give dict(eps=…, accuracy=…, n=…)")
     eps,acc = _arr(eps).astype(float),_arr(acc).astype(float)
     n = int(np.max(n)) if n is not None else 0
     se = _arr(se).astype(float) if se is not None else np.sqrt(acc*(1-acc)/n) if n else np.zeros_like(acc)
-    return eps,acc,np.nan_to_num(np.broadcast_to(se, acc.shape)),n
+    return eps,acc,np.nan_to_num(np.broadcast_to(se, acc.shape)),n,plain(said, 90),chance
 
-# %% ../nbs/30_figures.ipynb #b3f47c7e
+# %% ../nbs/30_figures.ipynb #71e10778
 def slice_figure(
     grid,     # coordinates of the slice (n,)
     losses,   # on it (n,n), row: view 2, column: view 1
@@ -228,23 +269,23 @@ def slice_figure(
 ):            # a figure
     "PGD on the contrastive loss: where it is on a slice of the loss, and what it does to one image"
     path,v,a,positive,negative = (_arr(o).astype(np.float32) for o in (path,v,a,positive,negative))
-    fig = _figure(2, 2, specs=[[dict(rowspan=2),{}],[None,{}]], column_widths=[.5,.5], row_heights=[.52,.48], horizontal_spacing=.13, vertical_spacing=.17)
-    fig.add_trace(dict(type='heatmap', x=_arr(grid), y=_arr(grid), z=_arr(losses), colorscale='Cividis', colorbar=dict(x=.445, thickness=12), hovertemplate='loss %{z:.3f}<extra></extra>'), 1, 1)
+    fig = _Panels(2, 2, specs=[[dict(rowspan=2),{}],[None,{}]], column_widths=[.5,.5], row_heights=[.52,.48], horizontal_spacing=.18, vertical_spacing=.17)
+    fig.add_trace(dict(type='heatmap', x=_arr(grid), y=_arr(grid), z=_arr(losses), colorscale='Cividis', colorbar=dict(x=.415, thickness=12), hovertemplate='loss %{z:.3f}<extra></extra>'), 1, 1)
     fig.add_trace(dict(type='scatter', x=path[:step+1,0], y=path[:step+1,1], mode='lines+markers', line=dict(color='white', width=3), marker=dict(size=9, color='#D55E00', line=dict(color='white', width=1)), hoverinfo='skip', showlegend=False), 1, 1)
     fig.add_trace(dict(type='scatter', x=path[step:step+1,0], y=path[step:step+1,1], mode='markers', marker=dict(size=20, symbol='star', color='#D55E00', line=dict(color='white', width=2)), hoverinfo='skip', showlegend=False), 1, 1)
     fig.update_xaxes(title_text='view 1 along its perturbation', row=1, col=1); fig.update_yaxes(title_text='view 2 along its perturbation', row=1, col=1)
     _says(fig, 'contrastive loss', 1, 1)
-    for i,t in enumerate(('views',f'change ×{scale}','now')): fig.add_annotation(text=t, x=(v.shape[3]+1)*(i+.5)-1, y=1, yref='y domain', yanchor='bottom', showarrow=False, row=1, col=2)
+    for i,t in enumerate(('view',f'δ ×{scale}','now')): fig.add_annotation(text=t, x=(v.shape[3]+1)*(i+.5)-1, y=1, yref='y domain', yanchor='bottom', showarrow=False, row=1, col=2)
     fig.add_trace(_picture(_montage(_pixels(np.stack([v,.5+scale*(a-v),a],1).reshape(-1,*v.shape[1:])), 3)), 1, 2); _no_axes(fig, 1, 2)
     for y,name,c,d in ((positive,'the other view of the image','#0072B2','solid'),(negative,'the nearest other image','#777777','dot')):
         fig.add_trace(dict(type='scatter', x=np.arange(len(y)), y=y, name=name, mode='lines+markers', line=dict(color=c, dash=d, width=3), hovertemplate='step %{x}: %{y:.2f}<extra>%{fullData.name}</extra>'), 2, 2)
     fig.add_shape(type='line', x0=step, x1=step, y0=0, y1=1, yref='y domain', line=dict(color='#D55E00', width=2), row=2, col=2)
     fig.update_xaxes(title_text='step of the attack', dtick=1 if len(path)<12 else None, row=2, col=2); fig.update_yaxes(title_text='cosine', row=2, col=2)
-    won = '; a stranger is nearer now' if negative[step]>positive[step] else ''
-    return fig.update_layout(title_text=f'Step {step} of {len(path)-1}, no label used: the views agree {positive[step]:.2f}, the nearest other image {negative[step]:.2f}{won}', width=1000, height=520,
+    won = ' (a stranger is nearer)' if negative[step]>positive[step] else ''
+    return fig.done(title_text=f'Step {step} of {len(path)-1}: cosine of the two views {positive[step]:.2f}, of the nearest other image {negative[step]:.2f}{won}', width=1000, height=520,
                              legend=dict(x=1, xanchor='right', y=-.17, yanchor='top'), margin=dict(b=95))
 
-# %% ../nbs/30_figures.ipynb #f1ab65ee
+# %% ../nbs/30_figures.ipynb #5517bc2d
 _classes = [[i/9, c] for i,c in enumerate('#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000 #882255 #7A7A00 #888888'.split())]
 
 def embedding_figure(
@@ -267,7 +308,7 @@ def embedding_figure(
     names = [plain(c, 20) for c in (classes if classes is not None else range(k))]
     size = 9 if n<800 else 6 if n<5000 else 4
     dots = dict(color=(y%10).astype(np.float32), colorscale=_classes, cmin=0, cmax=9, size=size)
-    fig  = _figure(max(len(sheets),1), 2 if sheets else 1, specs=[[dict(rowspan=max(len(sheets),1))]+[{}]*bool(sheets)]+[[None,{}] for _ in sheets[1:]], **(dict(column_widths=[.66,.34], horizontal_spacing=.04) if sheets else {}))
+    fig  = _Panels(max(len(sheets),1), 2 if sheets else 1, specs=[[dict(rowspan=max(len(sheets),1))]+[{}]*bool(sheets)]+[[None,{}] for _ in sheets[1:]], **(dict(column_widths=[.66,.34], horizontal_spacing=.04) if sheets else {}))
     if a is not None:
         a = _arr(a).astype(np.float32); j = np.linspace(0, n-1, min(n,segments)).astype(int)
         ends = lambda c: np.stack([z[j,c],a[j,c],np.full(len(j), np.nan, np.float32)],1).ravel()
@@ -285,9 +326,9 @@ def embedding_figure(
     for r,(t,im) in enumerate(sheets, 1):
         if len(_arr(im)): fig.add_trace(_picture(_montage(_pixels(im), min(len(im),8))), r, 2)
         _no_axes(fig, r, 2); _says(fig, plain(t), r, 2)
-    return fig.update_layout(title_text=plain(title, 120), dragmode='lasso', width=1000 if sheets else 760, height=560, hovermode='closest', margin=dict(l=25, b=25))
+    return fig.done(title_text=plain(title, 120), dragmode='lasso', width=1000 if sheets else 760, height=560, hovermode='closest', margin=dict(l=25, b=25))
 
-# %% ../nbs/30_figures.ipynb #92153657
+# %% ../nbs/30_figures.ipynb #535ec06c
 def coreset_figure(
     chosen,      # indices of the chosen images
     n,           # images to choose from
@@ -306,7 +347,7 @@ def coreset_figure(
     sheets = [s for s in sheets if len(_arr(s[1]))]
     if not panels and not sheets: raise ValueError("there is nothing to show of this selection: no map, no gains, no images")
     cols   = max(len(panels), len(sheets), 1)
-    fig    = _figure(1+bool(sheets), cols, column_widths=[1.7 if i==0 and z is not None else 1 for i in range(cols)], row_heights=[.56,.44] if sheets else None, horizontal_spacing=.07, vertical_spacing=.16)
+    fig    = _Panels(1+bool(sheets), cols, column_widths=[1.7 if i==0 and z is not None else 1 for i in range(cols)], row_heights=[.56,.44] if sheets else None, horizontal_spacing=.07, vertical_spacing=.16)
     for c,p in enumerate(panels, 1):
         if p=='map':
             z = _arr(z).astype(np.float32); rest = np.setdiff1d(np.arange(n), chosen); kind = 'scattergl' if n>5000 else 'scatter'
@@ -315,7 +356,8 @@ def coreset_figure(
             fig.update_xaxes(showticklabels=False, ticks='', row=1, col=c); fig.update_yaxes(showticklabels=False, ticks='', row=1, col=c)
         elif p=='gains':
             g = np.sort(_arr(gains).astype(float))[::-1]; k = len(g) if picked is None else picked
-            fig.add_trace(dict(type='bar', x=np.arange(1,len(g)+1), y=g, marker=dict(color=['#D55E00' if i<k else '#BBBBBB' for i in range(len(g))], line=dict(width=0)), showlegend=False, hovertemplate='gain %{y:.3g}<extra></extra>'), 1, c)
+            if len(g)>300: j = np.linspace(0, len(g)-1, 300).astype(int); fig.add_trace(dict(type='scatter', x=j+1, y=g[j], mode='lines', line=dict(color='#D55E00', width=3), showlegend=False, hovertemplate='gain %{y:.3g}<extra></extra>'), 1, c)
+            else: fig.add_trace(dict(type='bar', x=np.arange(1,len(g)+1), y=g, marker=dict(color=['#D55E00' if i<k else '#BBBBBB' for i in range(len(g))], line=dict(width=0)), showlegend=False, hovertemplate='gain %{y:.3g}<extra></extra>'), 1, c)
             if k<len(g): fig.add_shape(type='line', x0=k+.5, x1=k+.5, y0=0, y1=1, yref='y domain', line=dict(color='#222222', dash='dash', width=2), row=1, col=c)
             fig.update_xaxes(title_text='candidate, best first', row=1, col=c)
         else:
@@ -328,12 +370,12 @@ def coreset_figure(
         if p!='map': _says(fig, plain(p), 1, c)
     for c,(t,im) in enumerate(sheets, 1):
         fig.add_trace(_picture(_montage(_pixels(im), 12)), 2, c); _no_axes(fig, 2, c); _says(fig, plain(t), 2, c)
-        fig.data[-1].xaxis and fig.layout['xaxis'+fig.data[-1].xaxis[1:]].update(domain=[(c-1)/len(sheets)+.01*(c>1), c/len(sheets)-.01])
+        fig.layout['xaxis'+fig.at[2,c]].update(domain=[(c-1)/len(sheets)+.01*(c>1), c/len(sheets)-.01])
     for c in range(len(panels)+1, cols+1): _no_axes(fig, 1, c)
     for c in range(len(sheets)+1, cols+1): sheets and _no_axes(fig, 2, c)
-    return fig.update_layout(title_text=plain(title, 120), width=max(1000, 290*cols), height=640 if sheets else 400, legend=dict(y=1.01), margin=dict(l=60, t=95, b=45), hovermode='closest')
+    return fig.done(title_text=plain(title, 120), width=1050, height=640 if sheets else 400, legend=dict(y=1.01), margin=dict(l=60, t=95, b=45), hovermode='closest')
 
-# %% ../nbs/30_figures.ipynb #ffc6f7f5
+# %% ../nbs/30_figures.ipynb #5bef9ee7
 def tradeoff_figure(
     points,   # {run: dict(SA=…, RA=…, and the columns of `x`)}, one number a checkpoint
     x=None,   # a column such as 'epoch', 'seconds' or 'F': both accuracies against it; RA against SA if None
@@ -341,7 +383,7 @@ def tradeoff_figure(
 ):            # a figure
     "Clean against robust accuracy as training goes on, or both against what it cost"
     if not any(len(_arr(p.get('SA',()))) for p in points.values()): raise ValueError("no checkpoint of these runs has been evaluated yet: nothing to draw")
-    fig = _figure()
+    fig = _Panels()
     for (name,p),s in zip(points.items(), look(points)):
         sa,ra = _arr(p['SA']).astype(float),_arr(p['RA']).astype(float)
         for xs,ys,what in ([(sa,ra,'')] if x is None else [(_arr(p[x]).astype(float),ys,w) for ys,w in ((sa,', clean'),(ra,', robust')) if x in p]):
@@ -350,9 +392,9 @@ def tradeoff_figure(
     share = dict(tickformat='.0%')
     fig.update_yaxes(title_text='robust accuracy (RA)' if x is None else 'accuracy', rangemode='tozero', **share)
     fig.update_xaxes(title_text='clean accuracy (SA)' if x is None else plain(dict(units).get(x, x)), **(share if x is None else {}))
-    return fig.update_layout(showlegend=True, margin=dict(t=60))
+    return fig.done(showlegend=True, margin=dict(t=60))
 
-# %% ../nbs/30_figures.ipynb #45229833
+# %% ../nbs/30_figures.ipynb #02367e9a
 def invariance_figure(
     p,        # agreement of each style with the images, (A,N): row by row a distribution over the images
     styled,   # the images under each style (A,N,C,H,W)
@@ -364,15 +406,15 @@ def invariance_figure(
     "The same images under several styles, what each does to the agreement, and the regulariser in each reading"
     p,styled = _arr(p).astype(float),_arr(styled)[:,:most]
     A,n = len(p),min(p.shape[1],most)
-    fig = _figure(2, 2, specs=[[dict(rowspan=2),{}],[None,{}]], column_widths=[.5,.5], row_heights=[.55,.45], horizontal_spacing=.1, vertical_spacing=.2)
+    fig = _Panels(2, 2, specs=[[dict(rowspan=2),{}],[None,{}]], column_widths=[.5,.5], row_heights=[.55,.45], horizontal_spacing=.1, vertical_spacing=.2)
     h,w = styled.shape[-2:]
     fig.add_trace(_picture(_montage(_pixels(styled.reshape(-1,*styled.shape[2:])), n)), 1, 1); _no_axes(fig, 1, 1)
     for i,t in enumerate(names): fig.add_annotation(text=plain(t, 16), x=-1.5, y=i*(h+1)+h/2, xanchor='right', showarrow=False, row=1, col=1)
     for i,(q,t) in enumerate(zip(p, names)):
-        fig.add_trace(dict(type='scatter', x=np.arange(1,n+1), y=q[:n], name=plain(t, 24), mode='lines+markers', line=dict(color=_cycle[i%8], dash=_dashes[i%4], width=2.5), marker=dict(symbol=_symbols[i%6], size=9), hovertemplate='image %{x}: %{y:.3f}<extra>%{fullData.name}</extra>'), 1, 2)
-    fig.update_yaxes(title_text='agreement', rangemode='tozero', row=1, col=2); fig.update_xaxes(title_text='image', dtick=1, row=1, col=2)
+        fig.add_trace(dict(type='scatter', x=np.arange(1,n+1), y=q[:n]*p.shape[1], name=plain(t, 24), mode='lines+markers', line=dict(color=_cycle[i%8], dash=_dashes[i%4], width=2.5), marker=dict(symbol=_symbols[i%6], size=9), hovertemplate='image %{x}: %{y:.3f}<extra>%{fullData.name}</extra>'), 1, 2)
+    fig.update_yaxes(title_text='agreement × N', row=1, col=2); fig.update_xaxes(title_text='image', dtick=1, row=1, col=2)
     _readings(fig, readings, 2, 2)
-    return fig.update_layout(title_text=plain(title, 130), width=1000, height=560, showlegend=False, margin=dict(l=120, t=80))
+    return fig.done(title_text=plain(title, 130), width=1000, height=560, showlegend=False, margin=dict(l=120, t=80))
 
 def _readings(fig, readings, row, col):
     v = [float(r) for r in readings.values()]
@@ -380,27 +422,30 @@ def _readings(fig, readings, row, col):
     for k,r in zip(readings, v): fig.add_annotation(text=f'{r:.2g}', x=plain(k), y=max(r,0), yanchor='bottom', showarrow=False, row=row, col=col)
     fig.update_xaxes(type='category', row=row, col=col); _says(fig, 'the regulariser, as each reading computes it', row, col, yshift=12)
 
-# %% ../nbs/30_figures.ipynb #56d1bf48
+# %% ../nbs/30_figures.ipynb #850c1be3
 def circle_figure(
     angles,   # in degrees (K,3): the original, view 1 and view 2 of each of K images
     p1, p2,   # agreement of the views with the originals, each (K,)
     readings, # {reading: value}
 ):            # a figure
     "Embeddings on a circle, the agreement of each image's views with it, and the regulariser in each reading"
-    ang,p1,p2 = np.deg2rad(_arr(angles).astype(float)),_arr(p1).ravel(),_arr(p2).ravel()
-    fig = _figure(2, 2, specs=[[dict(rowspan=2),{}],[None,{}]], column_widths=[.5,.5], row_heights=[.5,.5], horizontal_spacing=.1, vertical_spacing=.24)
+    ang,p1,p2 = np.deg2rad(_arr(angles).astype(float).reshape(-1,3)),_arr(p1).ravel(),_arr(p2).ravel()
+    fig = _Panels(2, 2, specs=[[dict(rowspan=2),{}],[None,{}]], column_widths=[.5,.5], row_heights=[.5,.5], horizontal_spacing=.1, vertical_spacing=.24)
     o = np.linspace(0, 2*np.pi, 181)
     fig.add_trace(dict(type='scatter', x=np.cos(o), y=np.sin(o), mode='lines', line=dict(color='#BBBBBB', width=2), hoverinfo='skip', showlegend=False), 1, 1)
     for j,(name,sym,r) in enumerate((('original','circle',1.),('view 1','square',1.13),('view 2','triangle-up',1.26))):
         fig.add_trace(dict(type='scatter', x=r*np.cos(ang[:,j]), y=r*np.sin(ang[:,j]), mode='markers+text', name=name, text=[f'{k+1}' for k in range(len(ang))], textposition='middle right', hoverinfo='skip',
                            marker=dict(size=20, symbol=sym, color=_cycle[:len(ang)], line=dict(color='#222222', width=1))), 1, 1)
+    for (k,j),t in np.ndenumerate(ang):                             # invisible, but they can be dragged
+        cx,cy = (1+.13*j)*np.cos(t),(1+.13*j)*np.sin(t)
+        fig.add_shape(type='circle', x0=cx-.09, x1=cx+.09, y0=cy-.09, y1=cy+.09, fillcolor='rgba(0,0,0,0)', line_width=0, editable=True, row=1, col=1)
     fig.update_xaxes(range=[-1.5,1.5], visible=False, row=1, col=1); fig.update_yaxes(range=[-1.5,1.5], visible=False, scaleanchor='x', row=1, col=1)
     for q,name,col in ((p1,'view 1','#56B4E9'),(p2,'view 2','#E69F00')):
         fig.add_trace(dict(type='bar', x=[f'image {k+1}' for k in range(len(ang))], y=q, name=f'agreement of {name}', marker=dict(color=col, line=dict(color='#222222', width=1)), hovertemplate='%{x}: %{y:.3f}<extra>%{fullData.name}</extra>'), 1, 2)
     fig.update_yaxes(rangemode='tozero', row=1, col=2); _readings(fig, readings, 2, 2)
-    return fig.update_layout(title_text='Drag the shapes round the circle: when do both views agree with their originals alike?', width=1000, height=540, margin=dict(l=30))
+    return fig.done(title_text='Drag the shapes round the circle: when do both views agree with their originals alike?', width=1000, height=540, margin=dict(l=30))
 
-# %% ../nbs/30_figures.ipynb #f583c9ae
+# %% ../nbs/30_figures.ipynb #b0a23e82
 def branches_figure(
     SA, RA,   # (B,B) accuracies, row: the branch a head was trained on, column: the branch that classifies
     branches, # names
@@ -410,7 +455,7 @@ def branches_figure(
     eps='',   # of the attack, as text
 ):            # a figure
     "Which branch was trained, which one classifies, and how far apart their statistics are"
-    fig = _figure(2, 2, column_widths=[.5,.5], row_heights=[.48,.52], horizontal_spacing=.14, vertical_spacing=.24)
+    fig = _Panels(2, 2, column_widths=[.5,.5], row_heights=[.48,.52], horizontal_spacing=.14, vertical_spacing=.24)
     names = [plain(b, 16) for b in branches]
     for c,(m,t) in enumerate(((SA,'clean accuracy (SA)'),(RA,f'robust accuracy (RA{eps})')), 1):
         m = _arr(m).astype(float)
@@ -424,21 +469,22 @@ def branches_figure(
     fig.add_trace(dict(type='scatter', x=[lo,hi], y=[lo,hi], mode='lines', line=dict(color='#777777', dash='dot'), hoverinfo='skip', showlegend=False), 2, 2)
     fig.add_trace(dict(type='scatter', x=m[0], y=m[b], mode='markers', marker=dict(color='#D55E00', size=7), showlegend=False, hovertemplate='channel %{pointNumber}: %{x:.2f}, %{y:.2f}<extra></extra>'), 2, 2)
     fig.update_xaxes(title_text=f'mean in {names[0]!r}', row=2, col=2); fig.update_yaxes(title_text=f'mean in {names[b]!r}', row=2, col=2); _says(fig, plain(s['name']), 2, 2)
-    return fig.update_layout(title_text='A head fits the branch it was trained on'+(f'; {n:,} test images' if n else ''), width=1000, height=640, margin=dict(l=110))
+    return fig.done(title_text='A head fits the branch it was trained on'+(f'; {n:,} test images' if n else ''), width=1000, height=640, margin=dict(l=110))
 
-# %% ../nbs/30_figures.ipynb #43998d12
+# %% ../nbs/30_figures.ipynb #2b474364
 def progress_figure(
     history,       # records so far
-    selections=(), # of a coreset: dicts with epoch, and before, after, overlap, seconds where known
+    selections=(), # of a coreset: dicts with epoch and, where known, overlap_previous
     extra=(),      # {name: one number a record}, such as the strength of the views
     title='',
 ):                 # a figure
     "Loss terms, learning rate, seconds and selections of one run, as far as it is"
     if not len(history): raise ValueError("no record yet: the first comes at the end of the first epoch")
-    fig  = _figure(1, 3, column_widths=[.5,.25,.25], horizontal_spacing=.09)
+    fig  = _Panels(1, 3, column_widths=[.5,.25,.25], horizontal_spacing=.09)
     e    = [r.get('epoch',i) for i,r in enumerate(history)]
     line = lambda y,name,c,col,x=e,**kw: fig.add_trace(dict(type='scatter', x=x, y=y, name=plain(name), mode='lines+markers' if len(x)<40 else 'lines', line=dict(color=_cycle[c%8], dash=_dashes[c%4], width=3), marker=dict(symbol=_symbols[c%6], size=7), hovertemplate='epoch %{x}: %{y:.4g}<extra>%{fullData.name}</extra>', **kw), 1, col)
     terms = [k for k,v in history[-1].items() if k not in ('epoch','step','seconds','lr','progress') and isinstance(v, (int,float))]
+    if len(terms)==2 and 'loss' in terms: terms.remove('loss') # a single term is the loss
     for i,k in enumerate(terms): line([r.get(k) for r in history], k, i, 1)
     lr = np.array([r.get('lr', np.nan) for r in history], float)
     line(lr/max(np.nanmax(lr), 1e-12), f'learning rate (of {np.nanmax(lr):.3g})', 6, 2)
@@ -447,14 +493,14 @@ def progress_figure(
     line(s, 'seconds an epoch', 5, 3)
     for r in selections:
         for c in (1,3): fig.add_shape(type='line', x0=r['epoch'], x1=r['epoch'], y0=0, y1=1, yref='y domain', line=dict(color='#D55E00', dash='dot', width=1), row=1, col=c)
-    if len(selections) and 'overlap' in selections[-1]: line([r['overlap'] for r in selections], 'overlap with the last coreset', 1, 2, [r['epoch'] for r in selections])
+    if len(selections) and 'overlap_previous' in selections[-1]: line([r['overlap_previous'] for r in selections], 'overlap with the last coreset', 1, 2, [r['epoch'] for r in selections])
     for c,t in enumerate(('loss','schedule','seconds an epoch'),1): _says(fig, t, 1, c); fig.update_xaxes(title_text='epoch', row=1, col=c)
     for c in (2,3): fig.update_yaxes(rangemode='tozero', row=1, col=c)
     done = history[-1].get('progress')
     left = f", about {history[-1].get('seconds',0)*(1-done)/done:,.0f} s left" if done and done<1 else ''
-    return fig.update_layout(title_text=plain(title, 60)+(f' {done:.0%} done{left}' if done is not None else ''), width=1000, height=430, legend=dict(y=-.2, yanchor='top'), margin=dict(t=80, b=110))
+    return fig.done(title_text=plain(title or 'training', 60)+(f': {done:.0%} done{left}' if done is not None else ''), width=1000, height=430, legend=dict(y=-.2, yanchor='top'), margin=dict(t=80, b=110))
 
-# %% ../nbs/30_figures.ipynb #a65b477f
+# %% ../nbs/30_figures.ipynb #846bc7b8
 def runs_figure(
     rows,       # {run: {column: number or text}}
     sparks,     # {run: numbers over time}
@@ -468,7 +514,7 @@ def runs_figure(
     cols  = list(dict.fromkeys(k for r in rows.values() for k in r))
     key   = lambda n: ((v := rows[n].get(by)) is None, (v if up else -v) if isinstance(v, (int,float)) else str(v))
     if by: names.sort(key=key)
-    fig,width = _figure(),1.1
+    fig,width = _Panels(),1.1
     cell = lambda v: '–' if v is None else f'{v:.4g}' if isinstance(v, float) else plain(v, 18)
     put  = lambda t,x,y,**kw: fig.add_annotation(text=t, x=x, y=y, showarrow=False, **kw)
     for (n,s),i in zip(zip(names, look(names)), range(len(names))):
@@ -479,11 +525,11 @@ def runs_figure(
     put('<b>run</b>', 0, -.9, xanchor='left'); put(f'<b>{plain(spark)}</b>', 3.7, -.9)
     for c,k in enumerate(cols): put(f"<b>{plain(k, 12)}</b>{' ▴' if k==by and up else ' ▾' if k==by else ''}", 5.4+c*width, -.9, xanchor='right')
     fig.update_xaxes(visible=False, range=[-.1,4.6+len(cols)*width]); fig.update_yaxes(visible=False, range=[len(names)-.4,-1.3])
-    return fig.update_layout(height=80+38*(len(names)+1), width=max(900, 420+105*len(cols)), margin=dict(l=10, r=10, t=20, b=10))
+    return fig.done(height=80+38*(len(names)+1), width=1050, margin=dict(l=10, r=10, t=20, b=10))
 
-# %% ../nbs/30_figures.ipynb #891a96e5
+# %% ../nbs/30_figures.ipynb #c082b054
 def to_html(
-    parts,           # figures, sentences ('# ' makes a heading), tables (a list of dicts), in order
+    parts,           # figures, sentences ('# ' makes a heading), tables (a list of dicts), {label: figure} to slide through, in order
     path,            # of the file
     title='robustfm',
 ):                   # the path
@@ -504,7 +550,10 @@ def _part(p, i):
         cols = list(dict.fromkeys(k for r in p for k in r))
         row  = lambda tag,vs: '<tr>'+''.join(f'<{tag}>{_cell(v)}</{tag}>' for v in vs)+'</tr>'
         return '<table>'+row('th', cols)+''.join(row('td', [r.get(k,'') for k in cols]) for r in p)+'</table>'
-    return f'<div id="f{i}" class="fig"></div><script>Plotly.newPlot("f{i}", {_json(p.to_json())}, {_json(json.dumps(_config))})</script>'
+    draw = f'{{const F={_json("["+",".join(f.to_json() for f in (p.values() if isinstance(p, dict) else [p]))+"]")}, show=i=>Plotly.react("f{i}", F[i].data, F[i].layout, {json.dumps(_config)}); show(0); '
+    if not isinstance(p, dict): return f'<div id="f{i}" class="fig"></div><script>{draw}}}</script>'
+    move = f'const N={_json(json.dumps(list(map(str, p))))}, s=document.getElementById("s{i}"), o=document.getElementById("o{i}"); s.oninput=()=>{{show(s.value); o.textContent=N[s.value]}}; s.oninput()'
+    return f'<label><input id="s{i}" type="range" min="0" max="{len(p)-1}" value="0" style="width:22em"> <output id="o{i}"></output></label><div id="f{i}" class="fig"></div><script>{draw}{move}}}</script>'
 
 _page = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>%TITLE%</title><style>
 body{font:17px/1.5 Arial,Helvetica,sans-serif;color:#222;max-width:1000px;margin:2em auto;padding:0 1em} table{border-collapse:collapse;margin:1em 0} td,th{padding:.3em .9em;border-bottom:1px solid #ccc;text-align:right}

@@ -47,7 +47,7 @@ _template = dict(layout=dict(
     legend=dict(font_size=15, bgcolor='rgba(255,255,255,.8)', orientation='h', x=0, y=1.02, yanchor='bottom'), hoverlabel=dict(font_size=15, font_family=_font), annotationdefaults=dict(font_size=15),
     **{a: dict(gridcolor='#DDDDDD', zeroline=False, showline=True, linecolor='#444444', ticks='outside', tickfont_size=14, title_standoff=8) for a in ('xaxis','yaxis')}))
 
-# %% ../nbs/29_twin.ipynb #578d6497
+# %% ../nbs/29_twin.ipynb #598afe9d
 def _rgba(c, default='#0072B2'):
     "A plotly colour as four numbers"
     from matplotlib.colors import to_rgba
@@ -76,6 +76,7 @@ def _map(scale):
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib import colormaps
     if scale is None: return colormaps['viridis']
+    if isinstance(scale, str): return colormaps[scale.lower()]
     return LinearSegmentedColormap.from_list('twin', [(p,_rgba(c)) for p,c in scale])
 
 def _draw(ax, t, px):
@@ -202,18 +203,19 @@ def static(
                     ha='center' if arrow else 'center' if ha=='auto' else ha, va='center' if arrow else va, fontsize=(a.font.size or 15)*px, color=_rgba(a.font.color,'#222222'), rotation=-(a.textangle or 0),
                     weight=_weight(a.text), arrowprops=dict(arrowstyle='->', color='#444444') if arrow else None, annotation_clip=False, zorder=6, parse_math=False, multialignment=a.align or 'center')
     if handles and L.showlegend is not False:
-        g,name = L.legend,{'left':'left','right':'right','center':'center','auto':'left',None:'left'}
-        x,y = (1.02 if g.x is None else g.x),(1 if g.y is None else g.y)
-        page.legend(handles.values(), handles.keys(), loc=f"{dict(top='upper', bottom='lower', middle='center').get(g.yanchor,'upper')} {name[g.xanchor]}".replace('center center','center'),
-                    bbox_to_anchor=(x,y), ncols=len(handles) if g.orientation=='h' else 1, fontsize=14*px, frameon=False, handlelength=2.4, columnspacing=1.4)
+        g,d,name = L.legend,T['legend'],{'left':'left','right':'right','center':'center','auto':'left',None:'left'}
+        x,y = (d['x'] if g.x is None else g.x),(d['y'] if g.y is None else g.y)
+        page.legend(handles.values(), handles.keys(), loc=f"{dict(top='upper', bottom='lower', middle='center').get(g.yanchor or d['yanchor'],'upper')} {name[g.xanchor]}".replace('center center','center'),
+                    bbox_to_anchor=(x,y), ncols=1 if (g.orientation or d['orientation'])=='v' else len(handles), fontsize=14*px, frameon=False, handlelength=2.4, columnspacing=1.4)
     if L.title.text: out.text(m['l']/w, 1-14/h, _text(L.title.text), fontsize=(L.title.font.size or 18)*px, va='top', parse_math=False, linespacing=1.3)
     f = io.BytesIO()
     if fmt=='svg': out.savefig(f, format='svg', metadata=dict(Date=None)); return f.getvalue()
     if fmt!='png': raise ValueError(f"fmt={fmt!r} is unknown: choose 'png' or 'svg'")
     from PIL import Image
-    for dpi in (100,80,64,50):
+    for dpi in (100,80,64,50,36):
         f = io.BytesIO(); out.savefig(f, format='png', dpi=dpi)
-        if f.tell()<=limit: return f.getvalue()
-        q = io.BytesIO(); Image.open(f).convert('RGB').quantize(200).save(q, 'PNG', optimize=True)
-        if q.tell()<=limit: return q.getvalue()
+        for colours in (None,128,32):
+            q = f
+            if colours: q = io.BytesIO(); Image.open(f).convert('RGB').quantize(colours).save(q, 'PNG', optimize=True)
+            if q.tell()<=limit: return q.getvalue()
     return q.getvalue()

@@ -14,6 +14,9 @@ from .losses import *
 from .objective import *
 from .methods.acl import *
 from .methods.air import *
+from .methods.advcl import *
+from .methods.ainfonce import *
+from .methods.rocl import *
 from .train import *
 from .finetune import *
 from .evaluate import *

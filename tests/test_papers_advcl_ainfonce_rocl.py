@@ -9,7 +9,7 @@ from robustfm.attacks import Linf, PGD
 from robustfm.augment import crop_flip, views
 from robustfm.data import Batches, Images, digits, to_float
 from robustfm.losses import cosines, gathering, mates, minibatches, nt_xent, pair_losses, softmax, unit
-from robustfm.methods.advcl import AdvCL, columns, high_frequency, pseudo_labels
+from robustfm.methods.advcl import AdvCL, high_frequency, label_columns, pseudo_labels
 from robustfm.methods.ainfonce import AdaptiveDegree, AInfoNCE, Asymmetric, a_infonce, anchored, hard_negatives, inferior
 from robustfm.methods.rocl import RoCL
 from robustfm.models import Encoder, evaluating, frozen, projector, resnet18, tiny
@@ -358,7 +358,7 @@ def test_attack_works_and_leaves_no_trace(train):
     o = methods['advcl']()
     x,y = next(iter(Batches(labelled(train), bs=32)))
     with torch.no_grad(): z = [v.detach() for v in o.net.embed(x, x, high_frequency(x), bn='clean')]
-    ys = columns(y, 32, K)
+    ys = label_columns(y, 32, K)
     before = {k:v.clone() for k,v in o.state_dict().items()}
     a,p = o.attacked(x, ys, z)
     assert all(v.equal(before[k]) for k,v in o.state_dict().items()) and o.net.training and all(q.grad is None for q in o.parameters())
@@ -377,7 +377,7 @@ def test_two_attacks_are_independent(train):
     torch.manual_seed(0)
     o = AdvCL(small(), aug, PGD(Linf(.15), .05, 3, random_start=False), K, weak=weak)
     x,y = next(iter(Batches(labelled(train), bs=32)))
-    ys  = columns(y, 32, K)
+    ys  = label_columns(y, 32, K)
     with torch.no_grad(): z = [v.detach() for v in o.net.embed(x, x, high_frequency(x), bn='clean')]
     a,p = o.attacked(x, ys, z)
     assert torch.equal(a, o.perturb(lambda a: nt_xent(o.adv(a), *z), x)) and torch.equal(p, o.perturb(lambda p: o.classify(p, ys), x))
@@ -394,7 +394,7 @@ def test_embedding_before_the_attack_gives_the_same_gradient(train):
     got = [p.grad.clone() for p in o.parameters() if p.requires_grad]
     a,p = seen[0]
     z = o.net.embed(x, x, high_frequency(x), bn='clean')
-    want = torch.autograd.grad(o.t/o.t_base*nt_xent(o.adv(a), *z)+o.lam*o.classify(p, columns(y, 32, K)), [p for p in o.parameters() if p.requires_grad])
+    want = torch.autograd.grad(o.t/o.t_base*nt_xent(o.adv(a), *z)+o.lam*o.classify(p, label_columns(y, 32, K)), [p for p in o.parameters() if p.requires_grad])
     for g,w in zip(got, want): torch.testing.assert_close(g, w, rtol=1e-4, atol=1e-5)
 
 @pytest.mark.parametrize('make,want', [

@@ -21,7 +21,7 @@ def options(threads: int = typer.Option(0, help='CPU threads; 0: as many as ther
         import torch
         torch.set_num_threads(threads)
 
-# %% ../nbs/24_cli.ipynb #e7e39381
+# %% ../nbs/24_cli.ipynb #5619d7d2
 @app.command()
 def demo(
     out: Path = typer.Option('report.html', help='interactive report to write'),
@@ -35,11 +35,11 @@ def demo(
 ):
     "Pre-train on real images, attack, and write a report: about a minute"
     from robustfm import demo as room
-    if network not in room.networks: raise ValueError(f"network {network!r} is unknown: choose one of {', '.join(room.networks)}")
-    d = room.demo(data, root, methods and methods.split(','), epochs, images, None if network=='tiny' else room.networks[network](), out, seed)
+    if network not in room.demo_networks: raise ValueError(f"network {network!r} is unknown: choose one of {', '.join(room.demo_networks)}")
+    d = room.demo(data, root, methods and methods.split(','), epochs, images, None if network=='tiny' else room.demo_networks[network](), out, seed)
     print(f'\n{d}\n\n{d.seconds:.0f} s in all; open {out} in a browser')
 
-# %% ../nbs/24_cli.ipynb #81f1ee7d
+# %% ../nbs/24_cli.ipynb #b59577d0
 def load_data(name, root=None, size=32):
     "Training and test images by name, or of any folder"
     from robustfm import data as d

@@ -363,7 +363,7 @@ def _labels(images, classes, mode):
     if classes<top: raise ValueError(f"label {top-1} is outside classes 0 … {classes-1}")
     return classes
 
-# %% ../nbs/21_finetune.ipynb #343c5aac
+# %% ../nbs/21_finetune.ipynb #c15ceb7b
 def finetune(
     net,              # a pre-trained `Encoder`; it is copied, never changed
     train,            # labelled `Images`
@@ -414,6 +414,7 @@ def finetune(
                     if rate.record(ra): clf.load_state_dict(best[1])
         if auto: clf.load_state_dict(best[1])
         if mode=='autolora': objective.drop()
+    clf.zero_grad()
     clf.seen = fingerprints(train.x if not auto else torch.cat([train.x, valid.x]))
     clf.card = dict(mode=mode, bn=clf.bn, epochs=epochs, bs=bs, lr=lr, schedule='auto' if auto else 'steps', seed=seed, attack=repr(objective.attack), data=train.name, n=len(train))
     return clf.requires_grad_(True).eval()

@@ -3,7 +3,7 @@ import os, re, subprocess, sys
 import pytest, torch
 from typer.testing import CliRunner
 from robustfm import cli
-from robustfm.demo import demo, methods
+from robustfm.demo import demo
 
 def percent(cell): return float(cell.split(' ')[0])
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = []
 
-# %% ../nbs/99_all.ipynb #6cf7a810
+# %% ../nbs/99_all.ipynb #e139bca1
 from .data import *
 from .augment import *
 from .models import *
@@ -14,12 +14,23 @@ from .losses import *
 from .objective import *
 from .methods.acl import *
 from .methods.air import *
+from .methods.dynacl import *
 from .methods.advcl import *
 from .methods.ainfonce import *
+from .methods.deacl import *
 from .methods.rocl import *
+from .methods.rcs import *
+from .recipes import *
 from .train import *
 from .finetune import *
 from .evaluate import *
+from .zoo import *
+from .probes import *
+from .trials import *
+from .postprocess import *
+from .twin import *
 from .figures import *
+from .widgets import *
+from .demo import *
 
 __all__ = [name for name in globals() if not name.startswith('_')]

@@ -7,13 +7,13 @@ __all__ = ['views_figure', 'attack_figure', 'history_figure', 'curve_figure', 's
            'coreset_figure', 'tradeoff_figure', 'invariance_figure', 'circle_figure', 'branches_figure',
            'progress_figure', 'runs_figure', 'to_html']
 
-# %% ../nbs/30_figures.ipynb #9544fbd9
+# %% ../nbs/30_figures.ipynb #49e95ca8
 import base64,html,io,json,math
 from functools import cache
 from pathlib import Path
 import numpy as np
 from .models import replacing
-from .twin import _cycle,_dashes,_symbols,_template,look,plain,static
+from .twin import _cycle,_dashes,_symbols,_template,look,verbatim,static
 
 # %% ../nbs/30_figures.ipynb #cff4447b
 @cache
@@ -123,7 +123,7 @@ def _no_axes(fig, row=1, col=1):
     "For pictures: no ticks, square pixels"
     fig.update_xaxes(visible=False, constrain='domain', row=row, col=col); fig.update_yaxes(visible=False, constrain='domain', row=row, col=col)
 
-# %% ../nbs/30_figures.ipynb #311f4c6e
+# %% ../nbs/30_figures.ipynb #c7dbfdb9
 def views_figure(
     x,         # images (N,C,H,W)
     *views,    # views of them, each (N,C,H',W')
@@ -141,11 +141,11 @@ def views_figure(
     fig = _Panels()
     fig.add_trace(_picture(_montage(np.stack(cols,1).reshape(-1,h,w,3), k, gap)))
     _no_axes(fig)
-    for i,t in enumerate(titles): fig.add_annotation(x=i*(w+gap)+(w-1)/2, y=1, yref='y domain', yanchor='bottom', text=plain(t), showarrow=False)
+    for i,t in enumerate(titles): fig.add_annotation(x=i*(w+gap)+(w-1)/2, y=1, yref='y domain', yanchor='bottom', text=verbatim(t), showarrow=False)
     shown = f', the first {most} of {n:,}' if n>most else ''
     return fig.done(title_text=f'The same content in another style{shown}', height=130+110*min(n,most), width=max(160*k, 520), margin=dict(l=20, r=20, t=90, b=20))
 
-# %% ../nbs/30_figures.ipynb #3b7d3244
+# %% ../nbs/30_figures.ipynb #b9ec2e7d
 def attack_figure(
     x,            # images (N,C,H,W), or one (C,H,W) for all rows
     a,            # the attacked images, (N,C,H,W) or (C,H,W)
@@ -164,7 +164,7 @@ def attack_figure(
     n,k,total = min(len(a),most),p.shape[1],len(a)
     x = np.broadcast_to(_arr(x), a.shape)[:n]
     if not p.shape==pa.shape==(total,k): raise ValueError(f"{total} attacked images need probabilities of shape ({total},{k}), got {p.shape} and {pa.shape}")
-    classes = [plain(c, 14) for c in (classes if classes is not None else range(k))]
+    classes = [verbatim(c, 14) for c in (classes if classes is not None else range(k))]
     unit = lambda x: x.astype(np.float32)/(255 if x.dtype==np.uint8 else 1)
     x,a = unit(x),unit(a[:n])
     fig = _Panels(n, 4, column_widths=[.2,.2,.2,.4], horizontal_spacing=.03, vertical_spacing=.24/n)
@@ -183,14 +183,14 @@ def attack_figure(
         fig.update_xaxes(range=[0,1.02], tickvals=[0,.5,1], ticktext=['0','50 %','100 %'], row=r+1, col=4)
         fig.update_yaxes(type='category', autorange='reversed', row=r+1, col=4)
         fig.layout[f'xaxis{4*r+4}']['domain'][0] += min(.01+.009*widest, .2) # room for the names
-        if r<len(names): fig.add_annotation(text=f'<b>{plain(names[r], 24)}</b>', x=-.02, xref='paper', y=.5, yref='y domain' if r==0 else f'y{4*r+1} domain', xanchor='right', textangle=-90, showarrow=False)
+        if r<len(names): fig.add_annotation(text=f'<b>{verbatim(names[r], 24)}</b>', x=-.02, xref='paper', y=.5, yref='y domain' if r==0 else f'y{4*r+1} domain', xanchor='right', textangle=-90, showarrow=False)
     size = np.abs(a-x).max() if a.size else 0
     truth = f'true class: {classes[tick[0]]}; ' if tick is not None and (tick[:n]==tick[0]).all() else ''
     more = f', {n} of {total:,} images' if total>n else ''
     return fig.done(title_text=f'{truth}no pixel changed by more than {size*255:.1f}/255{more}', height=110+max(190, 22*len(show)+20)*n, barmode='group', legend=dict(x=1, xanchor='right'),
                              margin=dict(l=45 if names else 15, r=30, t=90, b=40))
 
-# %% ../nbs/30_figures.ipynb #686cebde
+# %% ../nbs/30_figures.ipynb #b032ac45
 def history_figure(
     runs,       # a history (a list of records, one an epoch), or {name: history}
     keys=None,  # columns to draw; the loss and its terms if None
@@ -208,16 +208,16 @@ def history_figure(
     fig,styles = _Panels(1, len(keys[:most]) if many else 1, horizontal_spacing=.08),look(runs if many else keys)
     for j,(n,k,xs,ys) in enumerate(series):
         i = j%len(runs) if many else j
-        s,label = styles[i],plain(n if many else k)
+        s,label = styles[i],verbatim(n if many else k)
         fig.add_trace(dict(type='scatter', x=xs, y=ys, name=label, mode='lines+markers' if len(xs)<40 else 'lines', line=dict(color=s['color'], dash=s['dash'], width=4 if k=='loss' and not many else 2.5),
-                           marker=dict(symbol=s['symbol'], size=7), legendgroup=label, showlegend=j<len(runs) or not many, hovertemplate=f'{plain(x)} %{{x}}: %{{y:.3f}}<extra>%{{fullData.name}}</extra>'), 1, j//len(runs)+1 if many else 1)
-    fig.update_xaxes(title_text=plain(x))
+                           marker=dict(symbol=s['symbol'], size=7), legendgroup=label, showlegend=j<len(runs) or not many, hovertemplate=f'{verbatim(x)} %{{x}}: %{{y:.3f}}<extra>%{{fullData.name}}</extra>'), 1, j//len(runs)+1 if many else 1)
+    fig.update_xaxes(title_text=verbatim(x))
     if many:
-        for c,k in enumerate(keys[:most],1): _says(fig, plain(k), 1, c)
+        for c,k in enumerate(keys[:most],1): _says(fig, verbatim(k), 1, c)
     else: fig.update_yaxes(title_text='loss')
     return fig.done(showlegend=True, width=min(1200, max(900, 330*len(keys[:most]))) if many else 900, legend_y=1.1 if many else 1.02, margin=dict(t=90 if many else 60))
 
-# %% ../nbs/30_figures.ipynb #0a00a0fe
+# %% ../nbs/30_figures.ipynb #79e1db25
 def curve_figure(
     curves,      # {name: curve}: a curve has (or is a dict of) `eps` in /255, `accuracy` in [0,1], and one of `se` or `n`; or is a tuple in that order
     chance=None, # accuracy of guessing; as the curves say if None
@@ -233,17 +233,17 @@ def curve_figure(
         chance = guess if chance is None else chance
         lo,hi = np.clip(acc-1.96*se,0,1),np.clip(acc+1.96*se,0,1)
         r,g,b = (int(s['color'][i:i+2],16) for i in (1,3,5))
-        if se.any(): fig.add_trace(dict(type='scatter', x=np.r_[eps,eps[::-1]], y=np.r_[hi,lo[::-1]], fill='toself', fillcolor=f'rgba({r},{g},{b},.18)', line_width=0, mode='lines', hoverinfo='skip', showlegend=False, name=plain(name)))
-        fig.add_trace(dict(type='scatter', x=eps, y=acc, name=plain(name), mode='lines+markers', line=dict(color=s['color'], dash=s['dash'], width=3), marker=dict(symbol=s['symbol'], size=10),
+        if se.any(): fig.add_trace(dict(type='scatter', x=np.r_[eps,eps[::-1]], y=np.r_[hi,lo[::-1]], fill='toself', fillcolor=f'rgba({r},{g},{b},.18)', line_width=0, mode='lines', hoverinfo='skip', showlegend=False, name=verbatim(name)))
+        fig.add_trace(dict(type='scatter', x=eps, y=acc, name=verbatim(name), mode='lines+markers', line=dict(color=s['color'], dash=s['dash'], width=3), marker=dict(symbol=s['symbol'], size=10),
                            customdata=np.stack([lo,hi],1), text=[said]*len(eps), hovertemplate='ε = %{x:.3g}/255: %{y:.1%} (%{customdata[0]:.1%} … %{customdata[1]:.1%})'+(f', n = {n:,}' if n else '')+'<br>%{text}<extra>%{fullData.name}</extra>'))
     if chance is not None:
         fig.add_shape(type='line', x0=0, x1=1, xref='x domain', y0=chance, y1=chance, line=dict(color='#777777', dash='dot', width=2))
         fig.add_annotation(text='guessing', x=0, xref='x domain', y=chance, yanchor='bottom', xanchor='left', xshift=4, showarrow=False, font=dict(size=14, color='#555555'))
     notes = dict(notes)
-    for i,(k,v) in enumerate(notes.items()): fig.add_annotation(text=f'{plain(k, 30)}: {plain(v, 110)}', x=0, xref='paper', y=-.24, yref='paper', yshift=-20*i, xanchor='left', yanchor='top', showarrow=False, align='left', font=dict(size=14, color='#B03A00' if 'do not' in v else '#444444'))
+    for i,(k,v) in enumerate(notes.items()): fig.add_annotation(text=f'{verbatim(k, 30)}: {verbatim(v, 110)}', x=0, xref='paper', y=-.24, yref='paper', yshift=-20*i, xanchor='left', yanchor='top', showarrow=False, align='left', font=dict(size=14, color='#B03A00' if 'do not' in v else '#444444'))
     fig.update_xaxes(title_text='radius of the attack, ε × 255')
     fig.update_yaxes(title_text='accuracy', range=[0,1.02], tickvals=[0,.25,.5,.75,1], ticktext=['0','25 %','50 %','75 %','100 %'])
-    return fig.done(title_text=plain(title, 90), showlegend=True, legend=dict(orientation='v', x=1, xanchor='right', y=1, yanchor='top'), margin=dict(t=60, b=70+20*len(notes)), height=430+20*len(notes))
+    return fig.done(title_text=verbatim(title, 90), showlegend=True, legend=dict(orientation='v', x=1, xanchor='right', y=1, yanchor='top'), margin=dict(t=60, b=70+20*len(notes)), height=430+20*len(notes))
 
 def _curve(c):
     "(eps in /255, accuracy, standard error, n, protocol, chance) of whatever a curve is given as"
@@ -254,7 +254,7 @@ def _curve(c):
     eps,acc = _arr(eps).astype(float),_arr(acc).astype(float)
     n = int(np.max(n)) if n is not None else 0
     se = _arr(se).astype(float) if se is not None else np.sqrt(acc*(1-acc)/n) if n else np.zeros_like(acc)
-    return eps,acc,np.nan_to_num(np.broadcast_to(se, acc.shape)),n,plain(said, 90),chance
+    return eps,acc,np.nan_to_num(np.broadcast_to(se, acc.shape)),n,verbatim(said, 90),chance
 
 # %% ../nbs/30_figures.ipynb #71e10778
 def slice_figure(
@@ -285,7 +285,7 @@ def slice_figure(
     return fig.done(title_text=f'Step {step} of {len(path)-1}: cosine of the two views {positive[step]:.2f}, of the nearest other image {negative[step]:.2f}{won}', width=1000, height=520,
                              legend=dict(x=1, xanchor='right', y=-.17, yanchor='top'), margin=dict(b=95))
 
-# %% ../nbs/30_figures.ipynb #5517bc2d
+# %% ../nbs/30_figures.ipynb #c09ec161
 _classes = [[i/9, c] for i,c in enumerate('#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000 #882255 #7A7A00 #888888'.split())]
 
 def embedding_figure(
@@ -305,7 +305,7 @@ def embedding_figure(
     n,kind = len(z),'scattergl' if len(z)>5000 else 'scatter'
     y  = np.zeros(n) if y is None else _arr(y)
     k  = int(y.max())+1 if n else 1
-    names = [plain(c, 20) for c in (classes if classes is not None else range(k))]
+    names = [verbatim(c, 20) for c in (classes if classes is not None else range(k))]
     size = 9 if n<800 else 6 if n<5000 else 4
     dots = dict(color=(y%10).astype(np.float32), colorscale=_classes, cmin=0, cmax=9, size=size)
     fig  = _Panels(max(len(sheets),1), 2 if sheets else 1, specs=[[dict(rowspan=max(len(sheets),1))]+[{}]*bool(sheets)]+[[None,{}] for _ in sheets[1:]], **(dict(column_widths=[.66,.34], horizontal_spacing=.04) if sheets else {}))
@@ -325,10 +325,10 @@ def embedding_figure(
     fig.update_xaxes(showticklabels=False, ticks='', row=1, col=1); fig.update_yaxes(showticklabels=False, ticks='', row=1, col=1)
     for r,(t,im) in enumerate(sheets, 1):
         if len(_arr(im)): fig.add_trace(_picture(_montage(_pixels(im), min(len(im),8))), r, 2)
-        _no_axes(fig, r, 2); _says(fig, plain(t), r, 2)
-    return fig.done(title_text=plain(title, 120), dragmode='lasso', width=1000 if sheets else 760, height=560, hovermode='closest', margin=dict(l=25, b=25))
+        _no_axes(fig, r, 2); _says(fig, verbatim(t), r, 2)
+    return fig.done(title_text=verbatim(title, 120), dragmode='lasso', width=1000 if sheets else 760, height=560, hovermode='closest', margin=dict(l=25, b=25))
 
-# %% ../nbs/30_figures.ipynb #535ec06c
+# %% ../nbs/30_figures.ipynb #f2841858
 def coreset_figure(
     chosen,      # indices of the chosen images
     n,           # images to choose from
@@ -362,20 +362,20 @@ def coreset_figure(
             fig.update_xaxes(title_text='candidate, best first', row=1, col=c)
         else:
             d = bars[p] if p in bars else counts
-            if p in bars: fig.add_trace(dict(type='bar', x=[plain(k, 16) for k in d], y=[float(v) for v in d.values()], marker=dict(color=['#D55E00' if 'RCS' in str(k) or 'after' in str(k) else '#999999' for k in d], line=dict(color='#222222', width=1)), showlegend=False, hovertemplate='%{x}: %{y:.3g}<extra></extra>'), 1, c)
+            if p in bars: fig.add_trace(dict(type='bar', x=[verbatim(k, 16) for k in d], y=[float(v) for v in d.values()], marker=dict(color=['#D55E00' if 'RCS' in str(k) or 'after' in str(k) else '#999999' for k in d], line=dict(color='#222222', width=1)), showlegend=False, hovertemplate='%{x}: %{y:.3g}<extra></extra>'), 1, c)
             else:
                 for (k,v),col in zip(d.items(), ('#D55E00','#BBBBBB')):
-                    v = _arr(v).astype(float); fig.add_trace(dict(type='bar', x=[plain(o, 12) for o in (classes if classes is not None else range(len(v)))], y=v/max(v.sum(),1), name=plain(k), showlegend=k!='chosen', marker=dict(color=col, line=dict(color='#222222', width=1)), hovertemplate='%{x}: %{y:.1%}<extra>%{fullData.name}</extra>'), 1, c)
+                    v = _arr(v).astype(float); fig.add_trace(dict(type='bar', x=[verbatim(o, 12) for o in (classes if classes is not None else range(len(v)))], y=v/max(v.sum(),1), name=verbatim(k), showlegend=k!='chosen', marker=dict(color=col, line=dict(color='#222222', width=1)), hovertemplate='%{x}: %{y:.1%}<extra>%{fullData.name}</extra>'), 1, c)
             fig.update_xaxes(type='category', row=1, col=c)
-        if p!='map': _says(fig, plain(p), 1, c)
+        if p!='map': _says(fig, verbatim(p), 1, c)
     for c,(t,im) in enumerate(sheets, 1):
-        fig.add_trace(_picture(_montage(_pixels(im), 12)), 2, c); _no_axes(fig, 2, c); _says(fig, plain(t), 2, c)
+        fig.add_trace(_picture(_montage(_pixels(im), 12)), 2, c); _no_axes(fig, 2, c); _says(fig, verbatim(t), 2, c)
         fig.layout['xaxis'+fig.at[2,c]].update(domain=[(c-1)/len(sheets)+.01*(c>1), c/len(sheets)-.01])
     for c in range(len(panels)+1, cols+1): _no_axes(fig, 1, c)
     for c in range(len(sheets)+1, cols+1): sheets and _no_axes(fig, 2, c)
-    return fig.done(title_text=plain(title, 120), width=1050, height=640 if sheets else 400, legend=dict(y=1.01), margin=dict(l=60, t=95, b=45), hovermode='closest')
+    return fig.done(title_text=verbatim(title, 120), width=1050, height=640 if sheets else 400, legend=dict(y=1.01), margin=dict(l=60, t=95, b=45), hovermode='closest')
 
-# %% ../nbs/30_figures.ipynb #5bef9ee7
+# %% ../nbs/30_figures.ipynb #2d177727
 def tradeoff_figure(
     points,   # {run: dict(SA=…, RA=…, and the columns of `x`)}, one number a checkpoint
     x=None,   # a column such as 'epoch', 'seconds' or 'F': both accuracies against it; RA against SA if None
@@ -387,14 +387,14 @@ def tradeoff_figure(
     for (name,p),s in zip(points.items(), look(points)):
         sa,ra = _arr(p['SA']).astype(float),_arr(p['RA']).astype(float)
         for xs,ys,what in ([(sa,ra,'')] if x is None else [(_arr(p[x]).astype(float),ys,w) for ys,w in ((sa,', clean'),(ra,', robust')) if x in p]):
-            fig.add_trace(dict(type='scatter', x=xs, y=ys, name=plain(name)+what, mode='lines+markers', line=dict(color=s['color'], dash=s['dash'] if what!=', clean' else 'dot', width=3 if what!=', clean' else 1.5), marker=dict(symbol=s['symbol'], size=9),
+            fig.add_trace(dict(type='scatter', x=xs, y=ys, name=verbatim(name)+what, mode='lines+markers', line=dict(color=s['color'], dash=s['dash'] if what!=', clean' else 'dot', width=3 if what!=', clean' else 1.5), marker=dict(symbol=s['symbol'], size=9),
                                text=[f'epoch {e}' for e in p['epoch']] if 'epoch' in p else None, hovertemplate=('SA %{x:.1%}, RA %{y:.1%}' if x is None else '%{x:.4g}: %{y:.1%}')+'<br>%{text}<extra>%{fullData.name}</extra>'))
     share = dict(tickformat='.0%')
     fig.update_yaxes(title_text='robust accuracy (RA)' if x is None else 'accuracy', rangemode='tozero', **share)
-    fig.update_xaxes(title_text='clean accuracy (SA)' if x is None else plain(dict(units).get(x, x)), **(share if x is None else {}))
+    fig.update_xaxes(title_text='clean accuracy (SA)' if x is None else verbatim(dict(units).get(x, x)), **(share if x is None else {}))
     return fig.done(showlegend=True, margin=dict(t=60))
 
-# %% ../nbs/30_figures.ipynb #02367e9a
+# %% ../nbs/30_figures.ipynb #9050ab41
 def invariance_figure(
     p,        # agreement of each style with the images, (A,N): row by row a distribution over the images
     styled,   # the images under each style (A,N,C,H,W)
@@ -409,17 +409,17 @@ def invariance_figure(
     fig = _Panels(2, 2, specs=[[dict(rowspan=2),{}],[None,{}]], column_widths=[.5,.5], row_heights=[.55,.45], horizontal_spacing=.1, vertical_spacing=.2)
     h,w = styled.shape[-2:]
     fig.add_trace(_picture(_montage(_pixels(styled.reshape(-1,*styled.shape[2:])), n)), 1, 1); _no_axes(fig, 1, 1)
-    for i,t in enumerate(names): fig.add_annotation(text=plain(t, 16), x=-1.5, y=i*(h+1)+h/2, xanchor='right', showarrow=False, row=1, col=1)
+    for i,t in enumerate(names): fig.add_annotation(text=verbatim(t, 16), x=-1.5, y=i*(h+1)+h/2, xanchor='right', showarrow=False, row=1, col=1)
     for i,(q,t) in enumerate(zip(p, names)):
-        fig.add_trace(dict(type='scatter', x=np.arange(1,n+1), y=q[:n]*p.shape[1], name=plain(t, 24), mode='lines+markers', line=dict(color=_cycle[i%8], dash=_dashes[i%4], width=2.5), marker=dict(symbol=_symbols[i%6], size=9), hovertemplate='image %{x}: %{y:.3f}<extra>%{fullData.name}</extra>'), 1, 2)
+        fig.add_trace(dict(type='scatter', x=np.arange(1,n+1), y=q[:n]*p.shape[1], name=verbatim(t, 24), mode='lines+markers', line=dict(color=_cycle[i%8], dash=_dashes[i%4], width=2.5), marker=dict(symbol=_symbols[i%6], size=9), hovertemplate='image %{x}: %{y:.3f}<extra>%{fullData.name}</extra>'), 1, 2)
     fig.update_yaxes(title_text='agreement × N', row=1, col=2); fig.update_xaxes(title_text='image', dtick=1, row=1, col=2)
     _readings(fig, readings, 2, 2)
-    return fig.done(title_text=plain(title, 130), width=1000, height=560, showlegend=False, margin=dict(l=120, t=80))
+    return fig.done(title_text=verbatim(title, 130), width=1000, height=560, showlegend=False, margin=dict(l=120, t=80))
 
 def _readings(fig, readings, row, col):
     v = [float(r) for r in readings.values()]
-    fig.add_trace(dict(type='bar', x=[plain(k) for k in readings], y=v, showlegend=False, marker=dict(color=['#0072B2' if r>=0 else '#D55E00' for r in v], line=dict(color='#222222', width=1)), hovertemplate='%{x}: %{y:.4g}<extra></extra>'), row, col)
-    for k,r in zip(readings, v): fig.add_annotation(text=f'{r:.2g}', x=plain(k), y=max(r,0), yanchor='bottom', showarrow=False, row=row, col=col)
+    fig.add_trace(dict(type='bar', x=[verbatim(k) for k in readings], y=v, showlegend=False, marker=dict(color=['#0072B2' if r>=0 else '#D55E00' for r in v], line=dict(color='#222222', width=1)), hovertemplate='%{x}: %{y:.4g}<extra></extra>'), row, col)
+    for k,r in zip(readings, v): fig.add_annotation(text=f'{r:.2g}', x=verbatim(k), y=max(r,0), yanchor='bottom', showarrow=False, row=row, col=col)
     fig.update_xaxes(type='category', row=row, col=col); _says(fig, 'the regulariser, as each reading computes it', row, col, yshift=12)
 
 # %% ../nbs/30_figures.ipynb #850c1be3
@@ -445,7 +445,7 @@ def circle_figure(
     fig.update_yaxes(rangemode='tozero', row=1, col=2); _readings(fig, readings, 2, 2)
     return fig.done(title_text='Drag the shapes round the circle: when do both views agree with their originals alike?', width=1000, height=540, margin=dict(l=30))
 
-# %% ../nbs/30_figures.ipynb #b0a23e82
+# %% ../nbs/30_figures.ipynb #c4672338
 def branches_figure(
     SA, RA,   # (B,B) accuracies, row: the branch a head was trained on, column: the branch that classifies
     branches, # names
@@ -456,22 +456,22 @@ def branches_figure(
 ):            # a figure
     "Which branch was trained, which one classifies, and how far apart their statistics are"
     fig = _Panels(2, 2, column_widths=[.5,.5], row_heights=[.48,.52], horizontal_spacing=.14, vertical_spacing=.24)
-    names = [plain(b, 16) for b in branches]
+    names = [verbatim(b, 16) for b in branches]
     for c,(m,t) in enumerate(((SA,'clean accuracy (SA)'),(RA,f'robust accuracy (RA{eps})')), 1):
         m = _arr(m).astype(float)
         fig.add_trace(dict(type='heatmap', z=m, x=names, y=names, zmin=0, zmax=1, colorscale='Cividis', showscale=False, text=[[f'{100*v:.0f} %' for v in r] for r in m], texttemplate='%{text}', textfont_size=20, hovertemplate='head of %{y}, classified through %{x}: %{z:.1%}<extra></extra>'), 1, c)
         fig.update_xaxes(title_text='classifies through', type='category', row=1, col=c); fig.update_yaxes(title_text='head trained on' if c==1 else None, type='category', autorange='reversed', row=1, col=c); _says(fig, t, 1, c)
     shift = np.array([s['shift'] for s in stats])
-    fig.add_trace(dict(type='bar', x=np.arange(1,len(stats)+1), y=shift, showlegend=False, marker=dict(color=['#D55E00' if i==layer else '#BBBBBB' for i in range(len(stats))], line=dict(width=0)), customdata=[plain(s['name']) for s in stats], hovertemplate='%{customdata}: %{y:.2f}<extra></extra>'), 2, 1)
+    fig.add_trace(dict(type='bar', x=np.arange(1,len(stats)+1), y=shift, showlegend=False, marker=dict(color=['#D55E00' if i==layer else '#BBBBBB' for i in range(len(stats))], line=dict(width=0)), customdata=[verbatim(s['name']) for s in stats], hovertemplate='%{customdata}: %{y:.2f}<extra></extra>'), 2, 1)
     fig.update_xaxes(title_text='norm, from the image to the embedding', row=2, col=1); fig.update_yaxes(title_text='shift of means, in σ', row=2, col=1)
     s = stats[layer]; m = _arr(s['mean']); b = min(1, len(m)-1)
     lo,hi = float(m.min()),float(m.max())
     fig.add_trace(dict(type='scatter', x=[lo,hi], y=[lo,hi], mode='lines', line=dict(color='#777777', dash='dot'), hoverinfo='skip', showlegend=False), 2, 2)
     fig.add_trace(dict(type='scatter', x=m[0], y=m[b], mode='markers', marker=dict(color='#D55E00', size=7), showlegend=False, hovertemplate='channel %{pointNumber}: %{x:.2f}, %{y:.2f}<extra></extra>'), 2, 2)
-    fig.update_xaxes(title_text=f'mean in {names[0]!r}', row=2, col=2); fig.update_yaxes(title_text=f'mean in {names[b]!r}', row=2, col=2); _says(fig, plain(s['name']), 2, 2)
+    fig.update_xaxes(title_text=f'mean in {names[0]!r}', row=2, col=2); fig.update_yaxes(title_text=f'mean in {names[b]!r}', row=2, col=2); _says(fig, verbatim(s['name']), 2, 2)
     return fig.done(title_text='A head fits the branch it was trained on'+(f'; {n:,} test images' if n else ''), width=1000, height=640, margin=dict(l=110))
 
-# %% ../nbs/30_figures.ipynb #2b474364
+# %% ../nbs/30_figures.ipynb #21fbfb39
 def progress_figure(
     history,       # records so far
     selections=(), # of a coreset: dicts with epoch and, where known, overlap_previous
@@ -482,7 +482,7 @@ def progress_figure(
     if not len(history): raise ValueError("no record yet: the first comes at the end of the first epoch")
     fig  = _Panels(1, 3, column_widths=[.5,.25,.25], horizontal_spacing=.09)
     e    = [r.get('epoch',i) for i,r in enumerate(history)]
-    line = lambda y,name,c,col,x=e,**kw: fig.add_trace(dict(type='scatter', x=x, y=y, name=plain(name), mode='lines+markers' if len(x)<40 else 'lines', line=dict(color=_cycle[c%8], dash=_dashes[c%4], width=3), marker=dict(symbol=_symbols[c%6], size=7), hovertemplate='epoch %{x}: %{y:.4g}<extra>%{fullData.name}</extra>', **kw), 1, col)
+    line = lambda y,name,c,col,x=e,**kw: fig.add_trace(dict(type='scatter', x=x, y=y, name=verbatim(name), mode='lines+markers' if len(x)<40 else 'lines', line=dict(color=_cycle[c%8], dash=_dashes[c%4], width=3), marker=dict(symbol=_symbols[c%6], size=7), hovertemplate='epoch %{x}: %{y:.4g}<extra>%{fullData.name}</extra>', **kw), 1, col)
     terms = [k for k,v in history[-1].items() if k not in ('epoch','step','seconds','lr','progress') and isinstance(v, (int,float))]
     if len(terms)==2 and 'loss' in terms: terms.remove('loss') # a single term is the loss
     for i,k in enumerate(terms): line([r.get(k) for r in history], k, i, 1)
@@ -498,9 +498,9 @@ def progress_figure(
     for c in (2,3): fig.update_yaxes(rangemode='tozero', row=1, col=c)
     done = history[-1].get('progress')
     left = f", about {history[-1].get('seconds',0)*(1-done)/done:,.0f} s left" if done and done<1 else ''
-    return fig.done(title_text=plain(title or 'training', 60)+(f': {done:.0%} done{left}' if done is not None else ''), width=1000, height=430, legend=dict(y=-.2, yanchor='top'), margin=dict(t=80, b=110))
+    return fig.done(title_text=verbatim(title or 'training', 60)+(f': {done:.0%} done{left}' if done is not None else ''), width=1000, height=430, legend=dict(y=-.2, yanchor='top'), margin=dict(t=80, b=110))
 
-# %% ../nbs/30_figures.ipynb #846bc7b8
+# %% ../nbs/30_figures.ipynb #c627e8e2
 def runs_figure(
     rows,       # {run: {column: number or text}}
     sparks,     # {run: numbers over time}
@@ -515,15 +515,15 @@ def runs_figure(
     key   = lambda n: ((v := rows[n].get(by)) is None, (v if up else -v) if isinstance(v, (int,float)) else str(v))
     if by: names.sort(key=key)
     fig,width = _Panels(),1.1
-    cell = lambda v: '–' if v is None else f'{v:.4g}' if isinstance(v, float) else plain(v, 18)
+    cell = lambda v: '–' if v is None else f'{v:.4g}' if isinstance(v, float) else verbatim(v, 18)
     put  = lambda t,x,y,**kw: fig.add_annotation(text=t, x=x, y=y, showarrow=False, **kw)
     for (n,s),i in zip(zip(names, look(names)), range(len(names))):
         v = np.asarray(sparks.get(n, ()), float); v = v[np.isfinite(v)]
-        if len(v): fig.add_trace(dict(type='scatter', x=3+np.linspace(0,1.4,len(v)), y=i+.3-.6*(v-v.min())/max(np.ptp(v),1e-12), mode='lines', line=dict(color=s['color'], dash=s['dash'], width=2.5), name=plain(n), hoverinfo='name', showlegend=False))
-        put(plain(n, 34), 0, i, xanchor='left')
+        if len(v): fig.add_trace(dict(type='scatter', x=3+np.linspace(0,1.4,len(v)), y=i+.3-.6*(v-v.min())/max(np.ptp(v),1e-12), mode='lines', line=dict(color=s['color'], dash=s['dash'], width=2.5), name=verbatim(n), hoverinfo='name', showlegend=False))
+        put(verbatim(n, 34), 0, i, xanchor='left')
         for c,k in enumerate(cols): put(cell(rows[n].get(k)), 5.4+c*width, i, xanchor='right')
-    put('<b>run</b>', 0, -.9, xanchor='left'); put(f'<b>{plain(spark)}</b>', 3.7, -.9)
-    for c,k in enumerate(cols): put(f"<b>{plain(k, 12)}</b>{' ▴' if k==by and up else ' ▾' if k==by else ''}", 5.4+c*width, -.9, xanchor='right')
+    put('<b>run</b>', 0, -.9, xanchor='left'); put(f'<b>{verbatim(spark)}</b>', 3.7, -.9)
+    for c,k in enumerate(cols): put(f"<b>{verbatim(k, 12)}</b>{' ▴' if k==by and up else ' ▾' if k==by else ''}", 5.4+c*width, -.9, xanchor='right')
     fig.update_xaxes(visible=False, range=[-.1,4.6+len(cols)*width]); fig.update_yaxes(visible=False, range=[len(names)-.4,-1.3])
     return fig.done(height=80+38*(len(names)+1), width=1050, margin=dict(l=10, r=10, t=20, b=10))
 

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['live', 'Stale', 'Explorer', 'explore', 'static_only', 'attack_explorer', 'pgd_stepper', 'coreset_explorer',
-           'embedding_explorer', 'umap', 'robustness_explorer', 'invariance_explorer', 'dual_bn_explorer', 'Live',
+           'embedding_explorer', 'robustness_explorer', 'invariance_explorer', 'dual_bn_explorer', 'Live',
            'compare_runs']
 
-# %% ../nbs/31_widgets.ipynb #f095b98f
+# %% ../nbs/31_widgets.ipynb #91d82c2a
 import base64,html,json,os,re,threading,time
 from copy import deepcopy
 from functools import cache,lru_cache,partial
@@ -20,7 +20,7 @@ from .data import render_shapes,style_ranges,to_float
 from .figures import *
 from .figures import _arr,_config
 from .probes import *
-from .twin import plain,static
+from .twin import static
 
 # %% ../nbs/31_widgets.ipynb #65ff2aaf
 _js = '''
@@ -389,7 +389,7 @@ def coreset_explorer(
     return explore(draw, 'Which images are worth training on? Play through the re-selections, guess what was chosen, and only then reveal the classes: the selection never saw a label.', sweep='selection',
         selection=_time('selection', len(picks)), view={'map':'map','guess which':'guess'}, reveal=False)
 
-# %% ../nbs/31_widgets.ipynb #994567fb
+# %% ../nbs/31_widgets.ipynb #db3d3463
 def embedding_explorer(
     net,         # `Encoder`, {checkpoint: encoder}, a run, or {checkpoint: dict(z=…, a=…)} of embeddings
     test,        # images
@@ -418,7 +418,7 @@ def embedding_explorer(
         z = embedded(list(nets)[-1] if basis=='fixed' else point, branch, 0)[0]
         if basis!='UMAP': m,w = pca(z); return lambda q: (q-m)@w
         if len(z)<5: raise ValueError("UMAP needs five images or more: choose PCA")
-        pca(z); i = torch.linspace(0, len(z)-1, min(len(z),2000)).long(); at = torch.as_tensor(umap(z[i]))
+        pca(z); i = torch.linspace(0, len(z)-1, min(len(z),2000)).long(); at = torch.as_tensor(_umap(z[i]))
         return lambda q: at[neighbours(z[i], q)[0]].mean(1) if len(q) else at[:0]
     def draw(checkpoint, branch, basis, eps, attack, selected):
         z,a = embedded(checkpoint, branch, eps if attack else 0); to = mapping(checkpoint, branch, basis)
@@ -440,7 +440,7 @@ def _time_of(names):
     import ipywidgets as w
     return w.SelectionSlider(options=names, value=names[-1], description='checkpoint', style=dict(description_width='initial')) if len(names)>1 else _control('', names, 'checkpoint')
 
-def umap(
+def _umap(
     z # (N,d)
 ):    # (N,2)
     "UMAP's map, the same at each call; its first takes seconds to compile"

@@ -336,7 +336,7 @@ def open_run(
     if not (Path(path)/'config.json').exists(): raise FileNotFoundError(f"{path} is not a run folder (no config.json): give the folder that pretrain(..., run=) wrote")
     return Run(path)
 
-# %% ../nbs/20_train.ipynb #0200e922
+# %% ../nbs/20_train.ipynb #b9b1bd84
 def describe(o):
     "An objective or a source of batches as JSON-able settings"
     plain = lambda v: v if isinstance(v, (int,float,str,bool,type(None))) else describe(v) if isinstance(v, torch.nn.Module) else repr(v)
@@ -402,7 +402,7 @@ def pretrain(
     opt='lars',     # see `optimizer`
     warmup=None,    # epochs of linear warm-up; see `warmup_cosine`
     precision=None, # 'fp32' | 'bf16' | 'fp16'
-    compile=False,  # True, or the name of a backend of `torch.compile`; see `compiled`
+    compile=False,  # True, or a backend of `torch.compile`; see `compiled`
     run=None,       # folder to write; what is there is continued
     checkpoint=None,# the same, under another name
     seed=0,         # of the views and attacks
@@ -417,7 +417,7 @@ def pretrain(
     config = json.loads(json.dumps(dict(settings, epochs=epochs, lr=peak, opt=opt_name, warmup=warmup, precision=acc.mixed_precision,
                                         seed=seed, processes=acc.num_processes), default=_json))
     folder,main,agree = Run(run or checkpoint) if run or checkpoint else None,acc.is_main_process,_Agreement(acc)
-    fast = compiled(objective, *([compile] if isinstance(compile, str) else [])) if compile else nullcontext()
+    fast = compiled(objective, *([] if compile is True else [compile])) if compile else nullcontext()
     with torch.random.fork_rng(devices=[acc.device] if acc.device.type=='cuda' else []), fast:
         state = _resume(folder, config, objective, opt, batches, acc) if folder else None
         at,seconds,history,running = state.values() if state else ((0,0,0),0.,History(),None)

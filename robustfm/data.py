@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['shape_kinds', 'style_ranges', 'archives', 'to_float', 'check_images', 'Images', 'contact_sheet', 'digits', 'Batches',
-           'render_shapes', 'shapes', 'Archive', 'data_root', 'cifar10', 'cifar100', 'stl10', 'imagenet32', 'images']
+           'render_shapes', 'shapes', 'Archive', 'data_root', 'cifar10', 'cifar100', 'stl10', 'imagenet32', 'images',
+           'Pictures', 'Stream', 'imagenet']
 
 # %% ../nbs/00_data.ipynb #795ac6dd
 import copy,hashlib,http.client,math,os,shutil,tarfile,tempfile,urllib.request,zipfile
@@ -169,6 +170,11 @@ class Batches:
     def set_epoch(self, e):
         "The next iteration is that of epoch `e`"
         self.epoch = e
+
+    def to(self, device):
+        "The images move to `device`, as bytes"
+        self.images = self.images.to(device)
+        return self
 
     def shard(self,
         rank,  # this process, 0 … world-1
@@ -520,8 +526,62 @@ def _decode(f, size):
     "One picture, uint8 (3,size,size)"
     from PIL import Image,ImageOps
     try:
-        with Image.open(f) as im:
+        with f if isinstance(f, Image.Image) else Image.open(f) as im:
             im.draft('RGB', (2*size,2*size))                                    # a JPEG need not be decoded larger than that
             im = ImageOps.fit(ImageOps.exif_transpose(im).convert('RGB'), (size,size), Image.BICUBIC)
     except (OSError,SyntaxError,ValueError,Image.DecompressionBombError) as e: raise ValueError(f"images: {f} is not a picture that can be read ({e})") from None
     return torch.from_numpy(np.array(im)).permute(2,0,1)
+
+# %% ../nbs/00_data.ipynb #90a432c2
+class Pictures:
+    "Pictures that are decoded when they are asked for, with the face of `Images` that a `Stream` needs"
+    def __init__(self,
+        items,          # paths, PIL images, or anything with [i] and len() that holds them
+        y=None,         # integer labels (N,); -1 if None
+        size=256,       # pixels they are decoded to
+        classes=None,   # names of the classes
+        name='pictures',
+        key=None,       # where an item is a dict: under which name it holds the picture
+    ):
+        self.items,self.size,self.key,self.name,self.classes = items,size,key,name,classes
+        self.y = torch.full((len(items),), -1) if y is None else torch.as_tensor(y).long()
+        if len(self.y)!=len(items): raise ValueError(f"Pictures: {len(self.y)} labels for {len(items)} pictures")
+    def __len__(self): return len(self.items)
+    def __getitem__(self, i):
+        f = self.items[i]
+        return _decode(f if self.key is None else f[self.key], self.size),self.y[i]
+    def __repr__(self): return f"Pictures({self.name}: {len(self):,} × 3×{self.size}×{self.size}, decoded when asked for)"
+
+class Stream(Batches):
+    "`Batches` of `Pictures`, decoded by worker processes while the device works"
+    def __init__(self, pictures, bs=512, seed=0, shuffle=True, drop_last=False,
+        workers=None, # processes that decode; all cores but one if None
+    ):
+        super().__init__(pictures, bs, seed, shuffle, drop_last)
+        self._workers,self._device = max(0, (os.cpu_count() or 1)-1) if workers is None else workers,torch.device('cpu')
+
+    def to(self, device):
+        "Batches go to `device` as bytes and become floats there"
+        self._device = torch.device(device)
+        return self
+
+    def skip(self, n):
+        "The batches of this epoch from the n-th; those before are not decoded"
+        from torch.utils.data import DataLoader
+        for x,y in DataLoader(self.images, batch_sampler=[i.tolist() for i in self.indices()[n:]], num_workers=self._workers, generator=_generator('workers'),
+                              pin_memory=self._device.type=='cuda', prefetch_factor=4 if self._workers else None):
+            yield to_float(x.to(self._device, non_blocking=True)),y.to(self._device, non_blocking=True)
+
+    def __iter__(self): return self.skip(0)
+
+def imagenet(
+    folder,   # with train/ and val/, and in each a folder of pictures for each class
+    size=256, # pixels they are decoded to
+):            # train, val: `Pictures`
+    "ImageNet, or any set in its layout, decoded while training"
+    folder = Path(folder).expanduser()
+    def part(name):
+        groups = {d.name:_pictures(d, '**/*') for d in sorted((folder/name).glob('*/'))}
+        if not any(groups.values()): raise FileNotFoundError(f"imagenet: {folder/name} holds no folders of pictures; give the folder that holds train/ and val/, each with one folder a class")
+        return Pictures([f for g in groups.values() for f in g], [i for i,g in enumerate(groups.values()) for _ in g], size, list(groups), f'{folder.name}/{name}')
+    return part('train'),part('val')

@@ -368,6 +368,12 @@ class Coreset:
         res._use(None)
         return res
 
+    def to(self, device):
+        "All images move to `device`, as bytes"
+        self.images = self.images.to(device)
+        self._all.to(device)
+        return self
+
     def indices(self):
         "Which images are in each batch of this epoch"
         return [i if self._chosen is None else self._chosen[i] for i in self._batches.indices()]

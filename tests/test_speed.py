@@ -28,6 +28,24 @@ def test_a_step_waits_for_nothing(make, opt, monkeypatch):
     batches = [(torch.zeros(8, 3, 8, 8, device='meta'),torch.zeros(8, dtype=torch.long, device='meta'))]*2
     assert len(list(steps(make(), batches, opt, 1, accelerator=on('meta'))))==2
 
+@pytest.mark.parametrize('name,units', dict(simclr=6, acl=32, air=35, deacl=17).items())
+def test_no_arithmetic_is_wasted(name, units, monkeypatch):
+    "A step of ResNet-18 in units of one image forward, K=5, counted where nothing is computed"
+    from torch.utils.flop_counter import FlopCounterMode
+    monkeypatch.setattr(torch, 'autocast', lambda *a,**k: nullcontext()); monkeypatch.setattr(torch, 'is_autocast_enabled', lambda *a: False)
+    net = Encoder(resnet18()).to('meta')
+    pgd = PGD(steps=5)
+    make = dict(simclr=lambda: SimCLR(net, views()), acl=lambda: ACL(net, views(), pgd), air=lambda: ACL(net, views(), pgd, reg=AIR()),
+                deacl=lambda: DeACL(net, Encoder(resnet18(), 'clean').to('meta').eval(), views(), pgd))
+    objective,x = make[name](),torch.rand(16, 3, 32, 32, device='meta')
+    def flops(f):
+        with FlopCounterMode(display=False) as c: f()
+        return c.get_total_flops()
+    with torch.no_grad(): one = flops(lambda: net(x))
+    got = flops(lambda: objective(x, torch.zeros(16, device='meta'))[0].backward())/one
+    print(f'{name}: {got:.2f} F')
+    assert abs(got-units)<.02*units
+
 def test_losses_and_images_stay_in_single_precision():
     from robustfm import losses
     seen,images = [],[]

@@ -1,6 +1,6 @@
 """One ACL step, ours and the released arithmetic, in alternation on the same images
 
-    python tests/bench/bench_step.py [--bs 16] [--rounds 5] [--precision fp32] [--compile] [--record] [--out FILE.json]
+    python tests/bench/bench_step.py [--bs 8] [--rounds 3] [--precision fp32] [--compile] [--record] [--out FILE.json]
 
 The released arithmetic, rebuilt from its description: views by PIL, one image at a time; an attack that calls .backward() and so computes
 weight gradients as well; single precision throughout; five .item() a step. Both have the same networks, sizes and numbers of steps. One round
@@ -159,7 +159,7 @@ def judge(r, record=False, path=here.with_suffix('.json')):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument('--network', default='resnet18', choices=networks); p.add_argument('--bs', type=int, default=16); p.add_argument('--rounds', type=int, default=5)
+    p.add_argument('--network', default='resnet18', choices=networks); p.add_argument('--bs', type=int, default=8); p.add_argument('--rounds', type=int, default=3)
     p.add_argument('--precision', default='fp32', choices=('fp32','bf16','fp16')); p.add_argument('--compile', action='store_true')
     p.add_argument('--record', action='store_true'); p.add_argument('--out', type=Path)
     a = p.parse_args()

@@ -531,7 +531,7 @@ def dual_bn_explorer(
     return explore(draw, 'Compare the diagonal with the rest: an encoder evaluated through the wrong branch looks worse, or more robust, than it is.', nets=[net], sweep='eps',
         eps=(0,64,1,eps or _eps0(x)), steps=(1,20,1,5), layer=(1,len(stats)))
 
-# %% ../nbs/31_widgets.ipynb #b0eff0f8
+# %% ../nbs/31_widgets.ipynb #b27efbb2
 class Live:
     "Curves of a training as it runs, and a button that ends it: `pretrain(..., show=live)`; or `live(run)` for one that another process writes"
     def __init__(self, every=.5): self.every,self.history,self.at,self.stopped,self.thread = every,None,0.,False,None
@@ -539,7 +539,7 @@ class Live:
     def _begin(self, title, run=None):
         import ipywidgets as w
         from IPython.display import display
-        self.title,self.run,self.stopped,self.at = title,run,False,0.
+        self.title,self.run,self.stopped,self.at,self.figure = title,run,False,0.,None
         self.plot,self.button,self.says = _plot()(),w.Button(description='Stop', tooltip='end after this epoch, keep what was trained'),w.HTML()
         self.button.on_click(self._stop)
         style = w.HTML(f'<style>{_css}</style><p class="robustfm-hint">Which term falls, which one rises? Stop ends after the present epoch and keeps everything.</p>')
@@ -557,31 +557,32 @@ class Live:
             if o.get('name')=='DynACL': from robustfm.methods.dynacl import strength_at; extra['strength of views'] = [strength_at(r['progress'], o.get('stages',20)) for r in h]
         self.figure = progress_figure(h, picks, extra, self.title)
         self.plot.show(self.figure); self.at = time.time()
-        if last: self.finish()
 
     def finish(self):
         "Keep the last picture where no widget can run"
         self.button.disabled = True
         self.says.value = 'stopped' if self.stopped else 'finished'
-        if self.twin is not None: self.twin.update({'image/png':base64.b64encode(static(self.figure)).decode(), 'text/plain':'loss terms'}, raw=True)
+        if self.twin is not None and self.figure is not None: self.twin.update({'image/png':base64.b64encode(static(self.figure)).decode(), 'text/plain':'loss terms'}, raw=True)
 
     def __call__(self,
         o # the history so far, or a run to follow
     ):    # True: stop
         if hasattr(o, 'watch'): return self._follow(o)
         if o is not self.history: self.history = o; self._begin('')
-        self._show(o, last=self.stopped or o[-1].get('progress',0)>=1)
+        over = self.stopped or o[-1].get('progress',0)>=1
+        self._show(o, over)
+        if over: self.finish()
         return self.stopped
 
     def _follow(self, run):
         self._begin(f"{(run.config.get('objective') or {}).get('name','')} in {run.path.name}", run)
         def look():
-            h = None
             try:
-                for h in run.watch(self.every):
-                    if self.stopped: break
-                    self._show(h)
-                if h: self._show(h, True)
+                while True:
+                    h,over = run.history,self.stopped or run.finished
+                    self._show(h, over)
+                    if over: return self.finish()
+                    time.sleep(self.every)                   # also when nothing comes any more: Stop must work
             except Exception as e: self.says.value = html.escape(_sentence(e))
         self.thread = threading.Thread(target=look, daemon=True); self.thread.start()
 

@@ -343,7 +343,7 @@ def lint(
         for v in _static(clf, data, as_float(data.x[:m].to(dev)), training): v.cost,n[0] = n[0],0; out.append(v)
     return out
 
-# %% ../nbs/22_evaluate.ipynb #2e782235
+# %% ../nbs/22_evaluate.ipynb #54e71e93
 def _dynamic(clf, x, y, ok, ball, full, surrogate, C):
     "The checks that attack, on images `x` classified rightly, of which `ok` survived the evaluation: yields verdicts"
     m,steps = len(x),20
@@ -356,7 +356,7 @@ def _dynamic(clf, x, y, ok, ball, full, surrogate, C):
     def zero(loss):
         with torch.enable_grad():
             a = x.clone().requires_grad_()
-            l = loss(clf(a), y).sum()
+            l = loss(clf(a.view_as(a)), y).sum()
             return (torch.autograd.grad(l, a)[0].flatten(1)==0).all(1) if l.requires_grad else torch.ones_like(ok)
     all_,(ce,both) = torch.ones_like(ok),(lambda a,b: (a,a&b))(zero(ce_loss), zero(margin_loss))
     n_ce,n_both = (o.float().mean().item() for o in (ce,both))

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['objectives', 'defaults', 'protocols', 'transfers', 'trained', 'branch_of', 'one_branch', 'Classifier', 'ce_loss',
-           'SFF', 'SLF', 'ALF', 'NearPGD', 'divergence', 'AFF', 'Distilled', 'LowRank', 'AutoLoRa', 'AutoRate',
-           'search', 'as_float', 'default_bs', 'device_of', 'still', 'accuracy', 'fingerprints', 'choose', 'multistep',
+           'SFF', 'SLF', 'ALF', 'NearPGD', 'logit_kl', 'AFF', 'Distilled', 'LowRank', 'AutoLoRa', 'AutoRate', 'search',
+           'as_float', 'default_bs', 'device_of', 'still', 'accuracy', 'fingerprints', 'choose', 'multistep',
            'finetune', 'semi_supervised']
 
 # %% ../nbs/21_finetune.ipynb #ee7c3c15
@@ -132,14 +132,14 @@ class ALF(SLF):
     def __init__(self, net, augment=None, attack=PGD(steps=10)): super().__init__(net, augment, attack)
     def inputs(self, x, y): return self.perturb(lambda a: ce_loss(self.net(a), y), self.view(x))
 
-# %% ../nbs/21_finetune.ipynb #ff5248f0
+# %% ../nbs/21_finetune.ipynb #a5668fa8
 @dataclass(frozen=True)
 class NearPGD(PGD):
     "PGD that starts beside the images, as TRADES does"
     noise: float = .001 # standard deviation of the start
     def start(self, x): return x + self.noise*torch.randn_like(x)
 
-def divergence(
+def logit_kl(
     p, # logits (N,C)
     q, # logits (N,C)
 ):     # (N,)
@@ -161,11 +161,11 @@ class AFF(SFF):
     def terms(self, x, y):
         v = self.view(x)
         with evaluating(self), torch.no_grad(): p = self.net(v, self.clean)
-        a = self.perturb(lambda a: divergence(p, self.net(a)), v)
+        a = self.perturb(lambda a: logit_kl(p, self.net(a)), v)
         p,q = self.net(v, self.clean),self.net(a)
-        return dict(ce=F.cross_entropy(p, y), kl=self.beta*divergence(p, q).mean())
+        return dict(ce=F.cross_entropy(p, y), kl=self.beta*logit_kl(p, q).mean())
 
-# %% ../nbs/21_finetune.ipynb #b75b42d9
+# %% ../nbs/21_finetune.ipynb #99712cbf
 class Distilled(AFF):
     "Adversarial full fine-tuning with few labels: a standard teacher says what the others are"
     def __init__(self, net, augment=None, attack=PGD(steps=10), beta=6., a=.5, T=1.,
@@ -180,11 +180,11 @@ class Distilled(AFF):
         y = torch.where(known, y, t.argmax(1))
         adv = self.perturb(lambda o: ce_loss(self.net(o), y), v)
         p,q = self.net(v),self.net(adv)
-        kl = self.T**2*divergence(t/self.T, q/self.T)
+        kl = self.T**2*logit_kl(t/self.T, q/self.T)
         mean = lambda l,m: (l*m).sum()/m.sum().clamp_min(1)
-        return dict(label=(1-self.a)*mean(ce_loss(q, y), known), distil=self.a*mean(kl, known)+mean(kl, ~known), kl=self.beta*divergence(p, q).mean())
+        return dict(label=(1-self.a)*mean(ce_loss(q, y), known), distil=self.a*mean(kl, known)+mean(kl, ~known), kl=self.beta*logit_kl(p, q).mean())
 
-# %% ../nbs/21_finetune.ipynb #a5283ec7
+# %% ../nbs/21_finetune.ipynb #a6704525
 class LowRank(nn.Module):
     "A convolution W with a switch that makes it W + BA/r"
     def __init__(self, conv, rank=8):
@@ -231,7 +231,7 @@ class AutoLoRa(SFF):
         a = self.perturb(lambda a: ce_loss(self.net(a), y), v)
         with self.natural(): p = self.net(v)
         q = self.net(a)
-        return dict(nat=self.lam1*F.cross_entropy(p, y), adv=(1-self.lam1)*F.cross_entropy(q, y), kl=self.lam2*divergence(p, q).mean())
+        return dict(nat=self.lam1*F.cross_entropy(p, y), adv=(1-self.lam1)*F.cross_entropy(q, y), kl=self.lam2*logit_kl(p, q).mean())
 
 # %% ../nbs/21_finetune.ipynb #9b2b262a
 class AutoRate:
@@ -257,7 +257,7 @@ class AutoRate:
         if halve: self.lr /= 2
         return halve
 
-# %% ../nbs/21_finetune.ipynb #0d782fcf
+# %% ../nbs/21_finetune.ipynb #33f60d2c
 def search(
     clf,         # images → logits, in evaluation mode
     x,           # (N,C,H,W) in [0,1], classified rightly
@@ -272,7 +272,7 @@ def search(
         move = k<attack.steps
         with torch.set_grad_enabled(move):
             a = a.detach().requires_grad_(move)
-            z = clf(a); l = loss(z, y, i)
+            z = clf(a.view_as(a)); l = loss(z, y, i)                    # a view, for PyTorch's FLOP counter cannot follow gradients to a leaf
             if move: g, = torch.autograd.grad(l.sum(), a)
         a,l,right = a.detach(),l.detach(),z.argmax(1)==y
         worse = (l>top) | ~right                                        # a broken image stays as it was broken

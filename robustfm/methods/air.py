@@ -121,11 +121,11 @@ class AIR:
         settings = {k:getattr(v, '__name__', v) for k,v in vars(self).items()}
         return 'AIR(' + ', '.join(f'{k}={v}' for k,v in settings.items()) + ')'
 
-# %% ../../nbs/12_air.ipynb #2400aa86
+# %% ../../nbs/12_air.ipynb #7a8db465
 def jensen_shannon(p, q):
     "Jensen–Shannon divergence along the last axis: from 0 to log 2"
     m = (p+q)/2
-    return ((torch.xlogy(p,p/m) + torch.xlogy(q,q/m)).sum(-1)/2).clamp_min(0)
+    return ((torch.xlogy(p,p) + torch.xlogy(q,q) - 2*torch.xlogy(m,m)).sum(-1)/2).clamp_min(0)
 
 def agreement_gap(
     zs,       # embeddings of the same images under A styles, (A,N,d)

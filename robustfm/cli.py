@@ -219,5 +219,6 @@ def main():
         print(f'robustfm: {e}', file=sys.stderr)
         raise SystemExit(1)
 
-# %% ../nbs/24_cli.ipynb #660b15f5
+# %% ../nbs/24_cli.ipynb #5cd739dd
+#| eval: false
 if __name__=='__main__': main()

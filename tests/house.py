@@ -77,7 +77,7 @@ def run_alone(path, log, timeout=600):
     fork = 'forkserver' in multiprocessing.get_all_start_methods()
     ctx = multiprocessing.get_context('forkserver' if fork else 'spawn')
     if fork: ctx.set_forkserver_preload(['robustfm','torch','torchvision','nbdev.test'])
-    p = ctx.Process(target=_run_here, args=(str(path), str(log)), daemon=True)
+    p = ctx.Process(target=_run_here, args=(str(path), str(log)))
     p.start(); p.join(timeout)
     if p.exitcode is None: p.kill(); p.join()
     text = Path(log).read_text(encoding='utf-8', errors='replace') if Path(log).exists() else ''

@@ -12,7 +12,7 @@ from robustfm.finetune import accuracy, as_float, ce_loss, choose, finetune, sea
 from robustfm.methods.acl import ACL
 from robustfm.models import Encoder, tiny
 from robustfm.train import Run, pretrain
-from robustfm.trials import check_attack, corruption_names, corruptions, planted, planted_kinds
+from robustfm.trials import check_attack, corrupt, corruption_names, corruptions, planted, planted_kinds
 
 EPS = .1
 kw = dict(eps=EPS, show=False)
@@ -272,3 +272,13 @@ def test_corruptions_in_the_published_layout(data_folder, tmp_path):
     c.save(tmp_path/'c.json'); assert load_report(tmp_path/'c.json')==c and '± ' in str(c)
     np.save(tmp_path/'fog.npy', x.astype('float32'))
     with pytest.raises(ValueError, match='must be uint8'): corruptions(net, tmp_path, ('fog',), show=False)
+
+def test_corruptions_of_any_images():
+    "Drawn by imagecorruptions (the extra [corruptions]), repeatable, and said not to be those of CIFAR-10-C"
+    pytest.importorskip('imagecorruptions')
+    d = Images(torch.randint(0, 256, (4,1,32,32), dtype=torch.uint8), torch.arange(4))
+    a,b = (corrupt(d, 'gaussian_noise', 3) for _ in range(2))
+    assert a.x.equal(b.x) and a.x.shape==d.x.shape and not a.x.equal(d.x) and a.y.equal(d.y)
+    c = corruptions(finetune(Encoder(tiny()), d, epochs=1, bs=4, show=False), d, ('fog','contrast'), (1,5), show=False)
+    assert 'not comparable' in c.source and list(c.accuracy)==['fog','contrast']
+    with pytest.raises(ValueError, match='32×32'): corrupt(Images(d.x[:,:,:8,:8], d.y), 'fog', 1)

@@ -138,7 +138,7 @@ def digits(
     train,rest = Images(x, d.target, [str(c) for c in d.target_names], 'digits').split(.6, seed)
     return train,*rest.split(.25, seed)
 
-# %% ../nbs/00_data.ipynb #793b6920
+# %% ../nbs/00_data.ipynb #e83e04a0
 class Batches:
     "Float batches `(x, y)` of `images`, in an order that only `seed` and the epoch decide"
     def __init__(self,
@@ -517,7 +517,7 @@ def images(
     x     = torch.stack([_decode(f, size) for f in tqdm(files, desc=folder.name, disable=len(files)<1000)])
     return Images(x, y, list(groups) or None, folder.name)
 
-# %% ../nbs/00_data.ipynb #e1ee6de3
+# %% ../nbs/00_data.ipynb #a16a9751
 _suffixes = '.png .jpg .jpeg .webp .bmp .gif .tif .tiff .ppm'.split()
 
 def _pictures(d, pattern): return sorted(f for f in d.glob(pattern) if f.suffix.lower() in _suffixes and f.is_file() and not f.name.startswith('.'))

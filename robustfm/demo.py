@@ -6,8 +6,8 @@
 __all__ = ['both', 'demo_methods', 'demo_settings', 'demo_networks', 'DemoSetting', 'Demo', 'check_writable', 'demo',
            'demo_report']
 
-# %% ../nbs/32_demo.ipynb #00d5620c
-import os,time
+# %% ../nbs/32_demo.ipynb #16cf43a6
+import tempfile,time
 from copy import deepcopy
 from dataclasses import dataclass,field
 from pathlib import Path
@@ -59,7 +59,7 @@ demo_settings = dict(
 )
 demo_networks = dict(tiny=tiny, resnet18=resnet18)
 
-# %% ../nbs/32_demo.ipynb #70907c56
+# %% ../nbs/32_demo.ipynb #b2c04cfd
 @dataclass
 class Demo:
     "What the demonstration found"
@@ -86,7 +86,8 @@ def check_writable(
     path = Path(path)
     folder = next(p for p in path.absolute().parents if p.exists())
     if path.is_dir(): raise OSError(f"cannot write {path}: it is a folder; give the path of a file")
-    if not (folder.is_dir() and os.access(folder, os.W_OK)): raise OSError(f"cannot write {path}: no permission in {folder}; choose another with --out")
+    try: tempfile.TemporaryFile(dir=folder).close()   # asking for permission is not enough: some file systems refuse even the owner
+    except OSError as e: raise OSError(f"cannot write {path}: {e.strerror} in {folder}; choose another with --out") from None
 
 def demo(
     data='digits',   # 'digits' | 'cifar10'

@@ -367,3 +367,13 @@ def test_images_cut_the_centre_and_turn_upright(tmp_path):
     i = images(tmp_path, 32)
     assert (i.x[0]==255).all()
     assert (i.x[1,:,17:]==255).all() and (i.x[1,:,:15]==0).all()
+
+def test_a_worker_decodes_the_same_batches(tmp_path):
+    from robustfm.data import Stream, contact_sheet, imagenet, shapes
+    for split in ('train','val'):
+        for i,x in enumerate(shapes(12, size=40).x):
+            f = tmp_path/split/f'class{i%2}'/f'{i:02}.png'
+            f.parent.mkdir(parents=True, exist_ok=True); contact_sheet(x[None], 1, 1).crop((0,0,40,40)).save(f)
+    pictures,_ = imagenet(tmp_path, size=16)
+    a,b = (list(Stream(pictures, bs=4, workers=n)) for n in (1,0))
+    assert len(a)==len(b)==3 and all(x.equal(u) and y.equal(v) for (x,y),(u,v) in zip(a, b))

@@ -347,10 +347,10 @@ def test_trains(train, name, t, precision):
 @pytest.mark.slow
 @pytest.mark.parametrize('precision', ['fp32','bf16'])
 @pytest.mark.parametrize('t', [.1,.5])
-@pytest.mark.parametrize('name', ['advcl','iphn','iphn_released','rocl','rocl_iphn'])
+@pytest.mark.parametrize('name', ['advcl','iphn','rocl'])
 def test_trains_200_steps(train, name, t, precision):
     torch.manual_seed(0)
-    l = run(methods[name](t), labelled(train), 200, precision)
+    l = run(methods[name](t), labelled(train), 200, precision, bs=32)
     assert sum(l[-20:])<sum(l[:20])
 
 def test_attack_works_and_leaves_no_trace(train):

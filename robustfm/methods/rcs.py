@@ -23,71 +23,72 @@ from ..losses import batch_mean,minibatches
 from ..models import Encoder,evaluating,frozen
 from ..objective import Objective
 
-# %% ../../nbs/18_rcs.ipynb #01d27e56
-def kl_distance(a, z): # embeddings of adversaries and of images, (N,D) → (N,)
-    "KL(softmax z ‖ softmax a)"
+# %% ../../nbs/18_rcs.ipynb #d08caeeb
+def _logs(a, z): # of the probabilities of images, of adversaries, and of their mean
     p,q = z.log_softmax(-1),a.log_softmax(-1)
+    return p,q,torch.stack([p,q]).logsumexp(0)-math.log(2)
+
+def kl_distance(
+    a, # embeddings of adversaries, (N,D)
+    z, # and of their images
+):     # (N,)
+    "KL(softmax z ‖ softmax a)"
+    p,q,_ = _logs(a, z)
     return (p.exp()*(p-q)).sum(-1)
 
 def js_distance(a, z):
-    "Jensen–Shannon divergence of the two softmaxes: ½KL(p‖m) + ½KL(q‖m), m = ½(p+q)"
-    p,q = z.log_softmax(-1),a.log_softmax(-1)
-    m = torch.stack([p,q]).logsumexp(0)-math.log(2)
+    "Jensen–Shannon divergence of the two softmaxes: from 0 to log 2"
+    p,q,m = _logs(a, z)
     return (p.exp()*(p-m) + q.exp()*(q-m)).sum(-1)/2
 
 def ot_distance(a, z,
     eps=.01,       # entropic regularisation
     iters=200,     # of Sinkhorn, at most
-    tol=1e-4,      # stop when the potentials change by less, L1
-    unrolled=False # gradient through the iterations; else through the costs alone, exact at convergence
+    tol=1e-4,      # stop when the potentials change by less (L1)
+    unrolled=False,# gradient through the iterations; else through the costs alone, which at convergence is the same
 ):                 # a scalar
-    "Entropic optimal transport between two *sets* of softmaxes with cost max(0, 1-cos): it ignores which adversary belongs to which image"
+    "Optimal transport between the *set* of adversaries and the set of images"
     a,z = (F.normalize(v.softmax(-1), dim=-1) for v in (a,z))
-    cost,n = (1-z@a.T).clamp_min(0),len(a)
-    c,mu = cost if unrolled else cost.detach(),-math.log(n)
-    u = v = torch.zeros(n, dtype=a.dtype, device=a.device)
+    cost,mu = (1-z@a.T).clamp_min(0),-math.log(len(a))
+    c,u,v = cost if unrolled else cost.detach(),a.new_zeros(len(a)),a.new_zeros(len(a))
     for _ in range(iters):
         old = u
         u = eps*(mu - ((v[None]-c)/eps).logsumexp(1))
         v = eps*(mu - ((u[:,None]-c)/eps).logsumexp(0))
-        if float((u-old).abs().sum().detach())<tol: break
+        if float((u-old).detach().abs().sum())<tol: break
     return (((u[:,None]+v[None]-c)/eps).exp()*cost).sum()
 
-# %% ../../nbs/18_rcs.ipynb #ad4b2d3a
-def _minmax(z):
-    lo,hi = z.amin(-1, keepdim=True),z.amax(-1, keepdim=True)
-    return (z-lo)/(hi-lo)
-
+# %% ../../nbs/18_rcs.ipynb #079f1e17
 def _released_kl(a, z):
-    p,q = _minmax(a)+1e-8,_minmax(z)+1e-8      # these do not sum to 1
-    return (p*(p.log()-q.log())).mean(-1)      # … and this can be negative
+    p,q = ((v-v.amin(-1, keepdim=True))/(v.amax(-1, keepdim=True)-v.amin(-1, keepdim=True)) + 1e-8 for v in (a,z))
+    return (p*(p.log()-q.log())).mean(-1)
 
 def _released_js(a, z):
-    p,q = z.log_softmax(-1),a.log_softmax(-1)
-    m = torch.stack([p,q]).logsumexp(0)-math.log(2)
-    return (m.exp()*(2*m-p-q)).sum(-1)/2       # ½KL(m‖p) + ½KL(m‖q): the wrong way round
+    p,q,m = _logs(a, z)
+    return (m.exp()*(2*m-p-q)).sum(-1)/2    # ½KL(m‖p) + ½KL(m‖q)
 
 distances = dict(kl=kl_distance, js=js_distance, ot=ot_distance, released_kl=_released_kl, released_js=_released_js,
                  released_ot=partial(ot_distance, iters=100, tol=.1, unrolled=True))
 
-# %% ../../nbs/18_rcs.ipynb #6efb6224
+# %% ../../nbs/18_rcs.ipynb #559b68b5
 class Head:
-    "The linear layers behind the representations of `net`: the part of the parameters that RCS differentiates"
+    "The linear layers behind the representations of `net`: the parameters that RCS differentiates"
     def __init__(self, net):
-        g = next((m for m in (getattr(net, 'g', None), getattr(net, 'head', None)) if isinstance(m, nn.Module)), None)
-        self.linears = [] if g is None else [m for m in g.modules() if isinstance(m, nn.Linear)]
-        if not (self.linears and hasattr(net, 'features')):
-            raise ValueError(f"RCS needs a network with `features` and a projector `g` (or a linear `head`), and {type(net).__name__} has none with linear layers: build it with Encoder(backbone)")
-        self.net,self.g = net,g
-        self.route = getattr(net, 'route', None) or getattr(getattr(net, 'net', None), 'route', lambda bn: None)
+        self.net,self.g = net,next((m for m in (getattr(net, 'g', None), getattr(net, 'head', None)) if isinstance(m, nn.Module)), None)
+        self.linears = [m for m in self.g.modules() if isinstance(m, nn.Linear)] if self.g is not None and hasattr(net, 'features') else []
+        if not self.linears: raise ValueError(f"RCS needs a network with `features` and a projector `g` (or `head`) that has linear layers; this {type(net).__name__} has none: build it with Encoder(backbone)")
+        self.route  = getattr(net, 'route', None) or getattr(getattr(net, 'net', None), 'route', lambda bn: None)
         self.params = [p for l in self.linears for p in (l.weight,l.bias) if p is not None]
         self.shapes = [(l.out_features, l.in_features+(l.bias is not None)) for l in self.linears]
+
+    @property
+    def device(self): return self.params[0].device
 
     def __call__(self, h, bn): # representations → embeddings
         self.route(bn)
         return self.g(h)
 
-    def layers(self, flat): # (…,D) → one (…,out,in) a layer, biases as a last column
+    def layers(self, flat): # (…,D) → one (…,out,in) a layer, a bias as the last column
         return [f.unflatten(-1, s) for f,s in zip(flat.split([o*i for o,i in self.shapes], -1), self.shapes)]
 
     def flat(self, grads): # of `params` → (D,)
@@ -96,171 +97,144 @@ class Head:
 
     @torch.no_grad()
     def move(self, flat, lr): # θ ← θ - lr·flat
-        for l,g in zip(self.linears, self.layers(flat.to(self.params[0]))):
+        for l,g in zip(self.linears, self.layers(flat)):
             l.weight.sub_(lr*g[:,:l.in_features])
             if l.bias is not None: l.bias.sub_(lr*g[:,-1])
 
     @contextmanager
-    def restored(self): # the head moves within, and is bit for bit where it was afterwards
+    def restored(self):
+        "The head may move within, and is bit for bit where it was afterwards"
         old = [p.detach().clone() for p in self.params]
         try: yield
         finally:
             with torch.no_grad():
                 for p,o in zip(self.params, old): p.copy_(o)
 
-# %% ../../nbs/18_rcs.ipynb #3b48c285
+# %% ../../nbs/18_rcs.ipynb #6bb84951
 class Probe:
-    "The divergence of validation images as a function of the head: adversaries found once, or again whenever asked"
+    "The divergence of held-out images as a function of the head; adversaries are found when asked"
     def __init__(self,
-        head,                     # `Head`
-        x,                        # validation images, float (V,C,H,W)
-        attack,                   # `PGD`: finds the adversaries
-        distance='kl',            # name in `distances`
-        bn_pair=('clean','adv'),  # branches of images and of adversaries
-        bs=512,                   # images at a time; the sets that 'ot' compares
+        head,                    # `Head`
+        x,                       # images, (V,C,H,W)
+        attack,                  # `PGD`, maximises the same distance
+        distance='kl',           # a name in `distances`
+        bn_pair=('clean','adv'), # branches of images and of adversaries
+        bs=512,                  # images at a time, and the sets that 'ot' compares
     ):
         if distance not in distances: raise ValueError(f"distance={distance!r} is unknown: choose one of {', '.join(distances)}")
         branches = getattr(head.net, 'branches', None) or (head.net.bn,)
         self.bn,self.adv = branches*2 if len(branches)==1 else bn_pair
-        self.head,self.attack,self.d = head,attack,distances[distance]
-        self.xs = x.split(bs)
-        with torch.no_grad(): self.clean = [head.net.features(x, self.bn) for x in self.xs]
+        self.head,self.attack,self.d,self.xs = head,attack,distances[distance],x.split(bs)
+        with torch.no_grad(): self.clean = [head.net.features(x, self.bn).float() for x in self.xs]
 
     def find(self):
-        "Adversaries at the present head; their representations are kept"
-        net = self.head.net
-        def worst(x, h):
-            with torch.no_grad(): z = self.head(h, self.bn)
-            a = self.attack(lambda a: self.d(self.head(net.features(a, self.adv), self.adv), z), x)
-            with torch.no_grad(): return net.features(a, self.adv)
-        with frozen(net): self.found = [worst(x, h) for x,h in zip(self.xs, self.clean)]
+        "Attack at the present head"
+        with frozen(self.head.net), torch.no_grad(): self.found = [self.worst(x, self.head(h, self.bn)) for x,h in zip(self.xs, self.clean)]
         return self
 
-    def value(self): # a scalar: mean over images
-        ds = [self.d(self.head(a, self.adv), self.head(h, self.bn)).mean()*len(h) for a,h in zip(self.found, self.clean)]
-        return sum(ds)/sum(map(len, self.xs))
+    def worst(self, x, z): # representations of adversaries of x
+        a = self.attack(lambda a: self.d(self.head(self.head.net.features(a, self.adv), self.adv).float(), z.float()), x)
+        return self.head.net.features(a, self.adv).float()
 
-    def gradient(self): # (D,)
+    def value(self): # a scalar, mean over images
+        with torch.autocast(self.head.device.type, enabled=False):
+            return sum(self.d(self.head(a, self.adv), self.head(h, self.bn)).mean()*len(h) for a,h in zip(self.found, self.clean))/sum(map(len, self.xs))
+
+    def gradient(self): # in the head, (D,)
         with torch.enable_grad(): return self.head.flat(torch.autograd.grad(self.value(), self.head.params))
 
-# %% ../../nbs/18_rcs.ipynb #de477c48
+# %% ../../nbs/18_rcs.ipynb #a9fd8ed5
 def divergence(
-    net,                            # `Encoder`
-    x,                              # images in [0,1]
-    attack=PGD(alpha=10/3/255, steps=3), # maximises the same distance
-    distance='kl',                  # 'kl' | 'js' | 'ot' | 'released_kl' | 'released_js' | 'released_ot'
-    bn_pair=('clean','adv'),        # branches of images and of adversaries
-    bs=512,                         # images at a time
-):                                  # a number, mean over images
-    "Representational divergence: how far the worst neighbours of images lie from the images, behind the projector"
+    net,                             # `Encoder`
+    x,                               # images in [0,1]
+    attack=PGD(alpha=10/3/255, steps=3),
+    distance='kl',                   # 'kl' | 'js' | 'ot' | 'released_kl' | 'released_js' | 'released_ot'
+    bn_pair=('clean','adv'),         # branches of images and of adversaries
+    bs=512,                          # images at a time
+):                                   # a number, mean over images
+    "Representational divergence: how far the worst neighbours of images lie from them, behind the projector"
     with evaluating(net), torch.no_grad(): return float(Probe(Head(net), x, attack, distance, bn_pair, bs).find().value())
 
-# %% ../../nbs/18_rcs.ipynb #02f50ae2
+# %% ../../nbs/18_rcs.ipynb #2c1130b9
 @contextmanager
-def _still(objective, head):
-    "Evaluation mode, only the head's linear layers differentiable, no compiled code that hooks cannot see; all as before afterwards"
-    ps = {p:p.requires_grad for p in objective.parameters()}
-    with evaluating(objective), torch.compiler.set_stance('force_eager'):
-        for p in ps: p.requires_grad_(False)
+def _still(objective, head, precision='fp32'):
+    "Evaluation mode, only the head differentiable, no compiled code that hooks cannot see, the layout that CPUs like; all as before afterwards"
+    ps,cpu = {p:p.requires_grad for p in objective.parameters()},head.device.type=='cpu'
+    with ExitStack() as stack:
+        stack.enter_context(evaluating(objective))
+        stack.enter_context(torch.autocast(head.device.type, torch.bfloat16, enabled=precision=='bf16', cache_enabled=False)) # a cached weight would not move
+        if any(getattr(m, '_compiled_call_impl', None) for m in objective.modules()): stack.enter_context(torch.compiler.set_stance('force_eager'))
+        for m in _encoders(objective)*cpu: stack.callback(m.f.register_forward_pre_hook(lambda f, i: (i[0].contiguous(memory_format=torch.channels_last),)).remove)
+        for p,r in ps.items(): stack.callback(p.requires_grad_, r); p.requires_grad_(False)
         for p in head.params: p.requires_grad_(True)
-        try: yield
-        finally:
-            for p,r in ps.items(): p.requires_grad_(r)
+        yield
+
+def _encoders(objective): return [m for m in objective.modules() if isinstance(m, Encoder)]
 
 @contextmanager
 def _captured(linears):
-    "What goes in and comes out of the linear layers wherever their weights take part"
+    "What goes in and what comes out of linear layers wherever their weights take part"
     calls = {l:[] for l in linears}
-    def keep(l, inp, out):
-        if torch.is_grad_enabled() and l.weight.requires_grad: calls[l].append((inp[0].detach(),out))
-    hooks = [l.register_forward_hook(keep) for l in linears]
-    try: yield calls
-    finally:
-        for h in hooks: h.remove()
+    def keep(l, i, o):
+        if torch.is_grad_enabled() and l.weight.requires_grad: calls[l].append((i[0].detach(),o))
+    with ExitStack() as stack:
+        for l in linears: stack.callback(l.register_forward_hook(keep).remove)
+        yield calls
 
 def _outer(objective, head, x, y, m):
-    "For each linear layer its inputs a (k,N,in) and the gradients e (k,N,out) of the summed losses of `m` mini-batches: k rows an image"
+    "Of `m` mini-batches side by side: for each linear layer its inputs a (k,N,in) and the gradients e (k,N,out) of its outputs, k rows an image"
     with torch.enable_grad(), _captured(head.linears) as calls, minibatches(m): loss = sum(objective.terms(x, y).values())
     outs = [o for l in head.linears for _,o in calls[l]]
     if not (outs and loss.requires_grad): raise ValueError(f"no gradient of {type(objective).__name__} reaches the projector: RCS cannot rank mini-batches for an objective that does not use it")
     grads = iter(torch.autograd.grad(loss, outs, allow_unused=True))
-    def rows(v): return v.float().reshape(-1, len(x), v.shape[-1])
-    def layer(l):
-        a = torch.cat([rows(a) for a,_ in calls[l]])
-        e = torch.cat([rows(torch.zeros_like(o) if (g := next(grads)) is None else g) for _,o in calls[l]])
-        return (a if l.bias is None else torch.cat([a, torch.ones_like(a[...,:1])], -1)),e
-    return [layer(l) for l in head.linears]
+    rows  = lambda vs: torch.cat([v.float().reshape(-1, len(x), v.shape[-1]) for v in vs])
+    ones  = lambda l, a: a if l.bias is None else torch.cat([a, torch.ones_like(a[...,:1])], -1)
+    return [(ones(l, rows([a for a,_ in calls[l]])), rows([torch.zeros_like(o) if (g := next(grads)) is None else g for _,o in calls[l]])) for l in head.linears]
 
 @contextmanager
 def seeded(device, *key):
-    "Random numbers that `key` alone decides; those of the training go on as if nothing had been drawn"
+    "Random numbers that `key` alone decides; those of the training go on as if none had been drawn"
     with torch.random.fork_rng(devices=[device] if device.type=='cuda' else []):
         torch.manual_seed(int(torch.randint(2**62, (), generator=_generator(*key))))
         yield
 
+# %% ../../nbs/18_rcs.ipynb #7df2fa31
 def _sketch(head, kind, device):
-    "(…,D) → (…,d): None keeps all, 'mean' averages over the outputs of each layer, d projects each layer to d×d by random signs"
+    "(…,D) → (…,d): None keeps all, 'mean' averages over each layer's outputs, a number d projects each layer to d×d by random signs"
     if kind is None: return lambda flat: flat
     if kind=='mean': return lambda flat: torch.cat([g.mean(-2) for g in head.layers(flat)], -1)
-    draw = lambda n,i: (torch.randint(2, (kind,n), generator=_generator('sketch', i))*2-1).to(device, torch.float32)/math.sqrt(kind)
+    draw  = lambda n, i: (torch.randint(2, (kind,n), generator=_generator('sketch', i))*2.-1).to(device)/math.sqrt(kind)
     signs = [(draw(o, 2*i),draw(w, 2*i+1).T) for i,(o,w) in enumerate(head.shapes)]
     return lambda flat: torch.cat([(p@g@q).flatten(-2) for g,(p,q) in zip(head.layers(flat), signs)], -1)
 
-# %% ../../nbs/18_rcs.ipynb #8fff10b0
 class Table:
     "Head gradients of candidate mini-batches"
     def __init__(self, head, sizes, full, sketch=None):
         self.sizes,self.sketch = sizes,_sketch(head, sketch, full.device)
-        self.rows = self.sketch(full)
-        self.full = full.to('cpu', torch.bfloat16) if isinstance(sketch, int) else full # only ever multiplied by a small step
+        self.rows = self.sketch(full)                                                           # (M,d)
+        self.full = full.to('cpu', torch.bfloat16) if isinstance(sketch, int) else full         # (M,D)
         self.bad  = (~full.isfinite().all(1)).nonzero()[:,0].tolist()
     def __len__(self): return len(self.sizes)
-    def gains(self, q): return self.rows@self.sketch(q)                                   # (M,): how much each lowers the divergence, to first order
-    def gradient(self, picks): return self.full[picks].float().sum(0).to(self.rows.device) # (D,)
+    def gains(self, q): return self.rows@self.sketch(q)                                         # (M,): how much each lowers the divergence, to first order
+    def gradient(self, picks): return self.full[picks].float().sum(0).to(self.rows.device)      # (D,)
     def longest(self): return float(self.rows.norm(dim=1).max())
 
 class ImageTable:
-    "What each image adds to the head gradient of its mini-batch, kept as factors: inputs `a` and output gradients `e` of its rows"
+    "What each image adds to the head gradient of its mini-batch, as factors: inputs `a` and output gradients `e` of its rows"
     def __init__(self, head, pieces):
-        self.head,self.sizes = head,[1]*len(pieces[0])
         ws = [w for o,i in head.shapes for w in (i,o)]
-        self.a,self.e = ([p.unflatten(1, (-1,w)) for p,w in list(zip(pieces, ws))[j::2]] for j in (0,1)) # (N,k,width)
+        self.head,self.sizes = head,[1]*len(pieces[0])
+        self.a,self.e = ([p.unflatten(1, (-1,w)) for p,w in list(zip(pieces, ws))[j::2]] for j in (0,1)) # (N,k,in) and (N,k,out) a layer
         self.bad = (~torch.stack([p.isfinite().all(1) for p in pieces]).all(0)).nonzero()[:,0].tolist()
     def __len__(self): return len(self.sizes)
     def sketch(self, q): return q
     def gains(self, q): return sum(((e@g)*a).sum((1,2)) for a,e,g in zip(self.a, self.e, self.head.layers(q)))
     def gradient(self, picks): return torch.cat([torch.einsum('nko,nki->oi', e[picks], a[picks]).flatten() for a,e in zip(self.a, self.e)])
-    def longest(self): return float(sum((e.norm(dim=2)*a.norm(dim=2)).sum(1)**2 for a,e in zip(self.a, self.e)).sqrt().max()) # at most
+    def longest(self): return float(sum((e.norm(dim=2)*a.norm(dim=2)).sum(1)**2 for a,e in zip(self.a, self.e)).sqrt().max()) # no gradient is longer
 
-# %% ../../nbs/18_rcs.ipynb #d9ab51a7
-def gradients(
-    objective,    # `Objective` whose `net` has a projector
-    images,       # `Images`
-    batches,      # index tensors, one a mini-batch
-    unit='batch', # 'batch': a candidate is a mini-batch; 'image': an image within its mini-batch
-    sketch=None,  # None: whole gradients; d: random signs, d×d numbers a layer; 'mean': as released
-    at_once=512,  # images in one forward
-    key=(0,),     # of the random views and attacks
-    ranks=(0,1),  # this process, and how many share the work
-):                # `Table` or `ImageTable`
-    "The gradient of each candidate's loss in the head, in evaluation mode"
-    head,(rank,world) = Head(objective.net),ranks
-    device = head.params[0].device
-    def part(c, i, j):
-        ids = torch.cat(batches[i:j]).to(images.x.device)
-        with seeded(device, *key, c): rows = _outer(objective, head, to_float(images.x[ids]).to(device), images.y[ids].to(device), j-i)
-        if unit=='image': return [v.transpose(0,1).flatten(1) for r in rows for v in r]
-        return [torch.cat([torch.einsum('kmno,kmni->moi', *(v.unflatten(1, (j-i,-1)) for v in (e,a))).flatten(1) for a,e in rows], 1)]
-    chunks = list(_chunks([len(b) for b in batches], at_once))
-    with _still(objective, head): mine = {c:part(c, i, j) for c,(i,j) in enumerate(chunks) if c%world==rank}
-    k = _told(mine[0][0].shape[1]//head.shapes[0][1] if 0 in mine else 0, world, device) if unit=='image' else 0    # rows an image
-    widths = [k*w for o,i in head.shapes for w in (i,o)] if k else [sum(o*i for o,i in head.shapes)]
-    counts = [sum(len(b) for b in batches[i:j]) if k else j-i for i,j in chunks]
-    pieces = [torch.cat(p) for p in zip(*_shared(mine, counts, widths, world, device))]
-    return ImageTable(head, pieces) if unit=='image' else Table(head, [len(b) for b in batches], *pieces, sketch)
-
+# %% ../../nbs/18_rcs.ipynb #98729d38
 def _chunks(sizes, at_once):
-    "(first, last+1) of mini-batches that go through the network together: equally large ones, never across a change of size"
+    "(first, last+1) of the mini-batches that share a forward: equally large ones"
     i = 0
     while i<len(sizes):
         j = i+1
@@ -275,79 +249,108 @@ def _told(v, world, device):
     return t.tolist()
 
 def _shared(mine, counts, widths, world, device):
-    "Every process's parts, in order, on every process"
+    "The parts of all processes, in order, on every process"
     for c,n in enumerate(counts):
         ps = mine.pop(c, None) or [torch.empty(n, w, device=device) for w in widths]
         if world>1:
             for p in ps: dist.broadcast(p, c%world)
         yield ps
 
-# %% ../../nbs/18_rcs.ipynb #45780daf
+# %% ../../nbs/18_rcs.ipynb #d4c93091
+def gradients(
+    objective,        # `Objective` whose network has a projector
+    images,           # `Images`
+    batches,          # index tensors, one a mini-batch
+    unit='batch',     # a candidate is a mini-batch, or ('image') an image within its mini-batch
+    sketch=None,      # None: whole gradients; d: random signs, d×d numbers a layer; 'mean': as released
+    at_once=512,      # images in one forward
+    key=(0,),         # of random views and attacks
+    ranks=(0,1),      # this process, and how many share the work
+    precision='fp32', # or 'bf16'
+):                    # `Table` or `ImageTable`
+    "The gradient of each candidate's loss in the head, in evaluation mode"
+    head,(rank,world) = Head(objective.net),ranks
+    def part(c, i, j):
+        ids = torch.cat(batches[i:j]).to(images.x.device)
+        with seeded(head.device, *key, c): rows = _outer(objective, head, to_float(images.x[ids]).to(head.device), images.y[ids].to(head.device), j-i)
+        if unit=='image': return [v.transpose(0,1).flatten(1) for r in rows for v in r]
+        return [torch.cat([torch.einsum('kmno,kmni->moi', *(v.unflatten(1, (j-i,-1)) for v in (e,a))).flatten(1) for a,e in rows], 1)]
+    chunks = list(_chunks([len(b) for b in batches], at_once))
+    with _still(objective, head, precision): mine = {c:part(c, i, j) for c,(i,j) in enumerate(chunks) if c%world==rank}
+    k = _told(mine[0][0].shape[1]//head.shapes[0][1] if 0 in mine else 0, world, head.device) if unit=='image' else 0 # rows an image
+    widths = [k*w for o,i in head.shapes for w in (i,o)] if k else [sum(o*i for o,i in head.shapes)]
+    counts = [sum(len(b) for b in batches[i:j]) if k else j-i for i,j in chunks]
+    pieces = [torch.cat(p) for p in zip(*_shared(mine, counts, widths, world, head.device))]
+    return ImageTable(head, pieces) if k else Table(head, [len(b) for b in batches], *pieces, sketch)
+
+# %% ../../nbs/18_rcs.ipynb #730bf350
 def select(
     table,     # of M candidates
     q,         # gradient of the divergence in the head, (D,)
     budget,    # images
-    move=None, # what was picked, (D,) → the gradient of the divergence after the head has moved; None: one shot
+    move=None, # gradient of what was picked → gradient of the divergence after the head has moved; None: one shot
     width=1,   # candidates picked between two moves
-):             # picks in order; their gains when picked; the gains of all at the start; how far the gradient drifted
-    "Greedy: pick what lowers the divergence most, move the head, look again"
+):             # picks in order, their gains when picked, the gains of all at the start, how far the gradient drifted
+    "Pick what lowers the divergence most, move the head, look again"
     gains = start = table.gains(q)
     picks,won,drift,q0 = [],[],0.,q
     left,sizes = torch.ones(len(table), dtype=torch.bool, device=gains.device),torch.tensor(table.sizes, device=gains.device)
     while True:
-        order = gains.masked_fill(~left, -torch.inf).argsort(descending=True, stable=True)
+        order  = gains.masked_fill(~left, -torch.inf).argsort(descending=True, stable=True)
         enough = min(1+int((sizes[order].cumsum(0)<budget).sum()), int(left.sum()))
-        take = order[:min(width, enough) if move else enough].tolist()
+        take   = order[:min(width, enough) if move else enough].tolist()
         picks += take; won += gains[take].tolist(); left[take] = False
         budget -= sum(table.sizes[i] for i in take)
         if budget<=0 or not left.any(): return picks,won,start,drift
         q = move(table.gradient(take)); gains = table.gains(q)
         drift = max(drift, float(table.sketch(q-q0).norm()))
 
+# %% ../../nbs/18_rcs.ipynb #69caf25c
 def certified(
     table, # of M candidates
     gains, # at the start, (M,)
     k,     # how many were picked
-    drift, # how far the gradient of the divergence moved while picking
+    drift, # how far the gradient of the divergence moved meanwhile
 ):         # bool
-    "Were the k largest gains certain to be greedy's choice? No drift that small can carry an outsider past one of them"
+    "Were the k largest gains certain to be greed's choice?"
     if k>=len(gains): return True
     top = gains.sort(descending=True).values
     return bool(top[k-1]-top[k] > 2*drift*table.longest())
 
-# %% ../../nbs/18_rcs.ipynb #228552af
+# %% ../../nbs/18_rcs.ipynb #95872611
 class Coreset:
-    "Batches of all images while warming up, of a chosen part of them afterwards. A subclass says which"
+    "Batches of all images while warming up, of a chosen part afterwards. A subclass says which: `choose(epoch)` → indices and a record"
     def __init__(self,
         images,       # `Images` to train on
         fraction=.2,  # share of them that is kept
         warmup=100,   # epochs on all of them first
         every=20,     # epochs between choices
         bs=512,       # images in a batch
-        seed=0,       # of the order of batches, and of all that choosing draws
+        seed=0,       # of the order of batches and of all that choosing draws
     ):
         if not 0<fraction<=1: raise ValueError(f"fraction={fraction} must be in (0,1]: it is the share of the images that is kept")
         if not (every>=1 and warmup>=0): raise ValueError(f"warmup={warmup} must be ≥ 0 and every={every} ≥ 1: they are epochs")
         self.images,self.fraction,self.warmup,self.every,self.bs,self.seed = images,fraction,warmup,every,bs,seed
-        self.epoch,self._share,self._all = 0,(0,1),Batches(images, bs, seed)
-        self._now = dict(chosen=None, since=None, selections=[], log=[])      # shared with shards
         if self.budget<bs: raise ValueError(f"a fraction of {fraction} of {len(images)} images is {self.budget}, less than one batch of {bs}: choose a larger fraction or a smaller bs")
+        self.epoch,self._share,self._chosen,self._all = 0,(0,1),None,Batches(images, bs, seed)
+        self._now = dict(chosen=None, since=None, selections=[], log=[])      # one for all shards
         self._use(None)
 
     @property
     def budget(self): return round(self.fraction*len(self.images))            # images
     @property
     def selections(self): return self._now['selections']
-    def choose(self, epoch): raise NotImplementedError(f"{type(self).__name__} needs a method choose(epoch) that returns indices and a record")
-    def period(self, e): return None if e<self.warmup else self.warmup+(e-self.warmup)//self.every*self.every # the epoch that chose for epoch e
+
+    def period(self, e):
+        "The epoch whose choice epoch `e` trains on; None while warming up"
+        return None if e<self.warmup else self.warmup+(e-self.warmup)//self.every*self.every
 
     def set_epoch(self, e):
         "The next iteration is that of epoch `e`; chooses anew where that is due"
-        now,since = self._now,self.period(e)
-        self.epoch = e
+        now,since,self.epoch = self._now,self.period(e),e
         if since is None: now.update(chosen=None, since=None)
-        elif since!=now['since'] or now['chosen'] is None:
-            now['selections'][:] = [s for s in now['selections'] if s['epoch']<e]             # a run that begins again
+        elif since!=now['since']:
+            now['selections'][:] = [s for s in now['selections'] if s['epoch']<e] # a run that begins again
             t = time.perf_counter()
             chosen,record = self.choose(e)
             now.update(chosen=chosen.cpu(), since=since)
@@ -356,9 +359,10 @@ class Coreset:
 
     def _use(self, chosen):
         if chosen is None: self._batches = self._all
-        elif chosen is not getattr(self, '_chosen', None): self._batches = Batches(self.images[chosen.to(self.images.x.device)], self.bs, self.seed)
+        elif chosen is not self._chosen:
+            self._batches = Batches(self.images[chosen], self.bs, self.seed)
+            if self._share[1]>1: self._batches = self._batches.shard(*self._share)
         self._chosen = chosen
-        if self._batches.world!=self._share[1]: self._batches = self._batches.shard(*self._share)
         self._batches.set_epoch(self.epoch)
 
     def shard(self, rank, world):
@@ -368,31 +372,26 @@ class Coreset:
         res._use(None)
         return res
 
-    def to(self, device):
-        "All images move to `device`, as bytes"
-        self.images = self.images.to(device)
-        self._all.to(device)
-        return self
-
     def indices(self):
         "Which images are in each batch of this epoch"
         return [i if self._chosen is None else self._chosen[i] for i in self._batches.indices()]
 
     def __len__(self): return len(self._batches)
     def __iter__(self): return iter(self._batches)
+    def __repr__(self): return f"{type(self).__name__}({self.fraction:g} of {self.images!r}, from epoch {self.warmup}, anew every {self.every}, bs {self.bs}; {len(self.selections)} choices so far)"
+
     def state(self):
         "What a checkpoint must hold"
         return dict(self._now, selections=[{k:torch.as_tensor(v) for k,v in s.items()} for s in self.selections])
-    def load_state(self, state):
-        self._now.update(state, selections=[{k:v.numpy() if v.ndim else v.item() for k,v in s.items()} for s in state['selections']])
-    def __repr__(self): return f"{type(self).__name__}({self.fraction:g} of {self.images!r}, from epoch {self.warmup}, anew every {self.every}, bs {self.bs}; {len(self.selections)} choices so far)"
+    def load_state(self, state): self._now.update(state, selections=[{k:v.numpy() if v.ndim else v.item() for k,v in s.items()} for s in state['selections']])
 
-def random_part(n, k, *key): # k of n, in order
+def random_part(n, k, *key):
+    "`k` of the numbers below `n`, in order; `key` decides which"
     return torch.randperm(n, generator=_generator('random', *key))[:k].sort().values
 
-# %% ../../nbs/18_rcs.ipynb #945a8abb
+# %% ../../nbs/18_rcs.ipynb #102a53b3
 class Random(Coreset):
-    "A random part of the images: drawn once, as in the published comparison, or as often as RCS chooses"
+    "A random part of the images: drawn once, as in the published comparison, or as often as `RCS` chooses"
     def __init__(self, train, fraction=.2, warmup=100, every=20, bs=512,
         refresh='fixed', # 'fixed' | 'refreshed'
         seed=0,
@@ -401,24 +400,20 @@ class Random(Coreset):
         super().__init__(train, fraction, warmup, every, bs, seed)
         self.refresh = refresh
 
-    def period(self, e):
-        since = super().period(e)
-        return since if since is None or self.refresh=='refreshed' else self.warmup
+    def period(self, e): return super().period(e) if e<self.warmup or self.refresh=='refreshed' else self.warmup
+    def choose(self, epoch): return random_part(len(self.images), self.budget, self.seed, epoch),{}
 
-    def choose(self, epoch): return random_part(len(self.images), self.budget, self.seed, self.period(epoch)),{}
-
-# %% ../../nbs/18_rcs.ipynb #ee4a818c
+# %% ../../nbs/18_rcs.ipynb #16d1fa70
 @contextmanager
 def counted(objective):
     "A list that holds the units F spent within: an image forward is 1, backward to the image 1, backward to the weights 1"
     spent = [0]
-    def count(f, inp, out):
-        w = torch.is_grad_enabled() and any(p.requires_grad for p in f.parameters())
-        spent[0] += len(inp[0])*(1+2*w if w else 1+(torch.is_grad_enabled() and inp[0].requires_grad))
-    hooks = [m.f.register_forward_hook(count) for m in objective.modules() if isinstance(m, Encoder)]
-    try: yield spent
-    finally:
-        for h in hooks: h.remove()
+    def count(f, i, o):
+        on = torch.is_grad_enabled()
+        spent[0] += len(i[0])*(3 if on and any(p.requires_grad for p in f.parameters()) else 2 if on and i[0].requires_grad else 1)
+    with ExitStack() as stack:
+        for m in _encoders(objective): stack.callback(m.f.register_forward_hook(count).remove)
+        yield spent
 
 @contextmanager
 def _same_buffers(objective, world):
@@ -429,115 +424,118 @@ def _same_buffers(objective, world):
     finally:
         for b,o in own: b.copy_(o)
 
-def _shorter(attack, steps):
-    "The same way in `steps` steps"
-    return replace(attack, steps=steps, alpha=attack.alpha*attack.steps/steps) if steps and is_dataclass(attack) and attack.steps else attack
+@contextmanager
+def _shorter(objective, steps):
+    "The objective's attack goes the same way in `steps` steps"
+    a = getattr(objective, 'attack', None)
+    if steps and is_dataclass(a) and a.steps: objective.attack = replace(a, steps=steps, alpha=a.alpha*a.steps/steps)
+    try: yield
+    finally: objective.attack = a
 
 def _disjoint(train, valid):
     seen = {x.numpy().tobytes() for x in train.x.cpu()}
     both = sum(x.numpy().tobytes() in seen for x in valid.x.cpu())
     if both>.1*len(valid): raise ValueError(f"{both} of {len(valid)} validation images are also in the training set: hold them out, for example train,valid = train.split(.99)")
 
-# %% ../../nbs/18_rcs.ipynb #001d5584
+def _one_of(name, v, allowed):
+    if v not in allowed: raise ValueError(f"{name}={v!r} is unknown: choose one of {', '.join(map(repr, allowed))}")
+
+# %% ../../nbs/18_rcs.ipynb #9f667db7
 class RCS(Coreset):
     "Robustness-aware coresets: the mini-batches whose gradients most reduce the representational divergence of held-out images"
     def __init__(self,
-        objective,      # `Objective` that is being trained
-        train,          # `Images`
-        valid,          # held-out `Images`, without labels
+        objective,        # `Objective` that is being trained
+        train,            # `Images`
+        valid,            # held-out `Images`; labels are not used
         fraction=.2, warmup=100, every=20, bs=512,
-        mode='fast',    # 'fast': adversaries of `valid` found once | 'faithful': again after every pick | 'released': as in the authors' code
-        distance='kl',  # 'kl' | 'js' | 'ot'
-        bn_pair=('clean','adv'), # branches of images and of adversaries; the same one twice leaves what is truly adversarial
-        attack_steps=5, # of the objective's attack in the table; its whole way stays as long. None: as in training
-        pool=1.,        # share of the mini-batches that are candidates
-        unit='batch',   # 'batch' | 'image': what is picked
+        mode='fast',      # 'fast' | 'faithful' | 'released'
+        distance='kl',    # 'kl' | 'js' | 'ot'
+        bn_pair=('clean','adv'), # branches of images and of adversaries
+        attack_steps=5,   # of the objective's attack in the table, which goes as far as in training; None: as in training
+        pool=1.,          # share of the mini-batches that are candidates
+        unit='batch',     # 'batch' | 'image': what is picked
         seed=0,
-        eta=.01,        # η', step of the head after a pick; 0: one shot
-        rd_steps=3,     # of the attack on the divergence
-        sketch=None,    # see `gradients`
-        log=False,      # take the table from the steps of the epoch before, which then trains on all images
-        at_once=512,    # images in one forward
+        eta=.01,          # η', step of the head after a pick; 0: one shot
+        rd_steps=3,       # of the attack on the divergence
+        sketch=None,      # see `gradients`
+        log=False,        # take the table from the steps of the epoch before
+        at_once=512,      # images in one forward
+        precision='fp32', # of the attacks: 'fp32' | 'bf16'
     ):
         super().__init__(train, fraction, warmup, every, bs, seed)
-        for k,v,allowed in (('mode',mode,('fast','faithful','released')),('unit',unit,('batch','image'))):
-            if v not in allowed: raise ValueError(f"{k}={v!r} is unknown: choose one of {', '.join(map(repr, allowed))}")
-        if distance not in distances: raise ValueError(f"distance={distance!r} is unknown: choose one of {', '.join(distances)}")
+        for name,v,allowed in (('mode',mode,('fast','faithful','released')),('unit',unit,('batch','image')),('distance',distance,distances),('precision',precision,('fp32','bf16'))): _one_of(name, v, allowed)
         if not fraction<=pool<=1: raise ValueError(f"pool={pool} must be between the fraction {fraction} and 1: the coreset is picked from it")
-        if mode=='released' and unit=='image' or log and unit=='image': raise ValueError("unit='image' needs the table of mode 'fast' or 'faithful': leave log and mode='released'")
-        if log and warmup<1: raise ValueError("log=True needs warmup ≥ 1: the epoch before the first choice is logged")
-        if 2*len(valid)<bs: raise ValueError(f"{len(valid)} validation images are less than half a batch of {bs}: hold out more, for example train.split(.99)")
+        if unit=='image' and (mode=='released' or log or sketch): raise ValueError("unit='image' needs a table of its own: leave out mode='released', log and sketch")
+        if log and not warmup: raise ValueError("log=True needs warmup ≥ 1: the epoch before the first choice is logged")
+        if 2*len(valid)<bs: raise ValueError(f"{len(valid)} validation images are less than half a batch of {bs}: hold out more, for example train,valid = train.split(.99)")
         _disjoint(train, valid)
         Head(objective.net)
-        self.objective,self.valid,self.mode,self.distance,self.bn_pair = objective,valid,mode,distance,bn_pair
-        self.attack_steps,self.pool,self.unit,self.eta,self.rd_steps = attack_steps,pool,unit,eta,rd_steps
-        self.sketch,self.log,self.at_once = sketch,log,at_once
+        self.objective,self.valid,self.mode,self.distance,self.bn_pair,self.attack_steps,self.pool = objective,valid,mode,distance,bn_pair,attack_steps,pool
+        self.unit,self.eta,self.rd_steps,self.sketch,self.log,self.at_once,self.precision = unit,eta,rd_steps,sketch,log,at_once,precision
         if mode=='released': self.sketch,self.distance = 'mean','released_'+distance.removeprefix('released_')
 
     def candidates(self, epoch):
         "The mini-batches that are ranked at `epoch`: index tensors"
         b,world = Batches(self.images, self.bs, self.seed if self.log else (self.seed,'candidates')),self._share[1] if self.log else 1
         b.set_epoch(epoch-self.log)
-        every = [torch.cat(p) for p in zip(*(s.indices() for s in ([b.shard(r, world) for r in range(world)] if world>1 else [b])))]
-        return every[:max(math.ceil(self.budget/self.bs), round(self.pool*len(every)))]
+        batches = [torch.cat(p) for p in zip(*(s.indices() for s in ([b.shard(r, world) for r in range(world)] if world>1 else [b])))]
+        return batches[:max(math.ceil(self.budget/self.bs), round(self.pool*len(batches)))]
 
     def table(self, epoch):
         "Head gradients of the candidates, and the images of each"
-        obj,now,batches = self.objective,self._now,self.candidates(epoch)
-        ids,own,head = batches if self.unit=='batch' else list(torch.cat(batches).split(1)),getattr(obj, 'attack', None),Head(obj.net)
-        if self.log: table = Table(head, [len(b) for b in batches], torch.stack(now['log']), self.sketch); now.update(log=[], logged=None)
+        batches,head = self.candidates(epoch),Head(self.objective.net)
+        ids = batches if self.unit=='batch' else list(torch.cat(batches).split(1))
+        if self.log: table = Table(head, [len(b) for b in batches], torch.stack(self._now['log']), self.sketch)
         else:
-            obj.attack = _shorter(own, self.attack_steps)
-            try: table = gradients(obj, self.images, batches, self.unit, self.sketch, self.at_once, (self.seed,epoch), self._ranks())
-            finally: obj.attack = own
-        if table.bad: raise FloatingPointError(f"epoch {epoch}: the gradient of {self.unit} {table.bad[0]} (images {ids[table.bad[0]][:8].tolist()} …) is not finite, and {len(table.bad)-1} more; "
+            with _shorter(self.objective, self.attack_steps):
+                table = gradients(self.objective, self.images, batches, self.unit, self.sketch, self.at_once, (self.seed,epoch), self._ranks(), self.precision)
+        if table.bad: raise FloatingPointError(f"epoch {epoch}: the gradient of {self.unit} {table.bad[0]} (images {ids[table.bad[0]][:8].tolist()} …) is not finite, nor that of {len(table.bad)-1} others; "
                                                "nothing was chosen. Lower the learning rate, or go on from an earlier checkpoint")
         return table,ids
 
     def choose(self, epoch):
-        head,key = Head(self.objective.net),(self.seed,epoch,'valid')
-        device = head.params[0].device
-        with counted(self.objective) as spent, _same_buffers(self.objective, self._ranks()[1]), head.restored():
+        head = Head(self.objective.net)
+        with counted(self.objective) as spent, _same_buffers(self.objective, self._ranks()[1]):
             table,ids = self.table(epoch)
-            with _still(self.objective, head), seeded(device, *key), torch.no_grad(): picks,record = self.greedy(head, table, device)
-        chosen = torch.cat([ids[i] for i in picks])[:self.budget]            # the last one is trimmed
+            with _still(self.objective, head, self.precision), seeded(head.device, self.seed, epoch, 'valid'), torch.no_grad(): picks,record = self.greedy(head, table)
+        self._now.update(log=[], logged=None)
+        chosen = torch.cat([ids[i] for i in picks])[:self.budget]           # the last one is trimmed
         return chosen,dict(record, units=spent[0], **self._beside(chosen, ids, record['gains'], epoch))
 
-    def greedy(self, head, table, device):
-        "Picks, and what is to be said about them"
-        x,eta,again = to_float(self.valid.x).to(device),self.eta,self.mode!='fast'
-        if self.mode=='released': x,eta = torch.cat([b.repeat_interleave(2, 0)[:len(b)] for b in x.split(self.bs)]),2*eta # half of them twice; the step is written twice
-        probe = Probe(head, x, self._attack(), self.distance, self.bn_pair, self.bs).find()
-        first,q,before = probe.found,probe.gradient(),float(probe.value())
-        if not q.isfinite().all(): raise FloatingPointError(f"the {self.distance} divergence of the validation images, or its gradient, is not finite; nothing was chosen")
-        def move(g): head.move(g, eta); return (probe.find() if again else probe).gradient()
+    def greedy(self, head, table):
+        "Picks from the table, and what is to be said about them"
+        probe,eta = self.probe(head).find(),self.eta*(2 if self.mode=='released' else 1)
+        found,q,before = probe.found,probe.gradient(),float(probe.value())
+        if not q.isfinite().all(): raise FloatingPointError(f"the {self.distance} divergence of the validation images has no finite gradient; nothing was chosen")
+        def move(g): head.move(g, eta); return (probe if self.mode=='fast' else probe.find()).gradient()
         budget,width = self.budget,1 if self.unit=='batch' else self.bs
         if self.mode=='released': budget,table.sizes = budget//self.bs*self.bs,[self.bs]*len(table)
         with head.restored(): picks,won,gains,drift = select(table, q, budget, move if eta else None, width)
-        picks = _told(picks, self._ranks()[1], device)
-        probe.found = first
+        picks,probe.found = _told(picks, self._ranks()[1], head.device),found
         def after(picks):
             with head.restored(): head.move(table.gradient(picks), eta or .01); return float(probe.value())
         control = random_part(len(table), len(picks), self.seed, 'control').tolist()
         return picks,dict(batches=np.array(picks), gains=gains.cpu().numpy(), won=np.array(won, 'float32'), drift=drift, certain=int(certified(table, gains, len(picks), drift)),
                           divergence_before=before, divergence_after=after(picks), divergence_random=after(control))
 
+    def probe(self, head):
+        "The validation images, and the attack on their divergence"
+        x,ball = to_float(self.valid.x).to(head.device),getattr(getattr(self.objective, 'attack', None), 'ball', None) or PGD.ball
+        if self.mode=='released': x = torch.cat([b.repeat_interleave(2, 0)[:len(b)] for b in x.split(self.bs)])
+        return Probe(head, x, PGD(ball, 1.25*ball.eps/self.rd_steps, self.rd_steps), self.distance, self.bn_pair, self.bs if 'ot' in self.distance else self.at_once)
+
     def _beside(self, chosen, ids, gains, epoch):
-        "Beside the previous choice, and beside chance"
+        "The choice beside the previous one and beside chance, and the images that were least wanted"
         share = lambda o: float(torch.isin(chosen, torch.as_tensor(o).long()).float().mean())
-        worst = gains.argsort(kind='stable')[:1 if self.unit=='batch' else self.bs]
-        return dict(overlap_previous=share(self.selections[-1]['indices']) if self.selections else math.nan, least=torch.cat([ids[i] for i in worst]).int().numpy(),
-                    overlap_random=share(random_part(len(self.images), self.budget, self.seed, epoch)))
+        least = gains.argsort(kind='stable')[:1 if self.unit=='batch' else self.bs]
+        return dict(overlap_previous=share(self.selections[-1]['indices']) if self.selections else math.nan,
+                    overlap_random=share(random_part(len(self.images), self.budget, self.seed, epoch)), least=torch.cat([ids[i] for i in least]).int().numpy())
 
     def _ranks(self): return self._share if dist.is_available() and dist.is_initialized() else (0,1)
 
-    def _attack(self): # on the divergence
-        ball = getattr(getattr(self.objective, 'attack', None), 'ball', None) or PGD().ball
-        return PGD(ball, 1.25*ball.eps/self.rd_steps, self.rd_steps)
-
     def set_epoch(self, e):
         super().set_epoch(e)
-        if self.log and self.period(e+1)!=self.period(e):                    # before the next choice: all images, with a log
+        if self.log and self.period(e+1)!=self.period(e):                   # the epoch before a choice: all images, with a log
             if self._now.get('logged')!=e: self._now.update(log=[], logged=e)
             self._use(None)
 
@@ -549,77 +547,84 @@ class RCS(Coreset):
 
     def _note(self):
         "Keep the head gradient that the last step left behind"
-        i,log = self._now.pop('noting', None),self._now['log']
+        i,log,head = self._now.pop('noting', None),self._now['log'],Head(self.objective.net)
         if i is None or i!=len(log): return
-        grads = [p.grad for p in Head(self.objective.net).params]
-        if any(g is None for g in grads): raise ValueError("log=True found no gradient in the projector after a step: train the objective that RCS was given")
-        log.append(Head(self.objective.net).flat(grads).clone())
+        if any(p.grad is None for p in head.params): raise ValueError("log=True found no gradient in the projector after a step: train the objective that RCS was given")
+        log.append(head.flat([p.grad for p in head.params]).clone())
 
     def state(self):
         self._note()
-        return dict(super().state(), progress=self.objective.progress)       # DynACL's strength when the next choice is due
+        return dict(super().state(), progress=self.objective.progress)      # DynACL's strength when the next choice is due
     def load_state(self, state):
-        state = dict(state); self.objective.progress = state.pop('progress')
-        super().load_state(state)
+        self.objective.progress = state['progress']
+        super().load_state({k:v for k,v in state.items() if k!='progress'})
 
-# %% ../../nbs/18_rcs.ipynb #7cebca73
+# %% ../../nbs/18_rcs.ipynb #d3d5434d
 class SAT(Objective):
     "Supervised adversarial training: cross-entropy on the worst neighbours of labelled images (Madry et al., 2018)"
-    def __init__(self, net, augment=None, attack=PGD(steps=10), bn=None):
+    def __init__(self, net, augment=None, attack=PGD(steps=10),
+        bn=None, # branch; the first if None
+    ):
         super().__init__(net, augment, attack)
         self.bn = bn
 
     def terms(self, x, y):
-        v = x if self.augment is None else self.augment(x)
+        v  = x if self.augment is None else self.augment(x)
         ce = lambda a: F.cross_entropy(self.net(a, self.bn), y, reduction='none')
         return dict(ce=batch_mean(ce(self.perturb(ce, v))))
 
-# %% ../../nbs/18_rcs.ipynb #4dcda4da
+# %% ../../nbs/18_rcs.ipynb #ebf6a729
 def speedup(
     E,        # epochs of the run
     W,        # of them on all images first
     k,        # share of the images afterwards
     every=20, # epochs between choices
-    c=24/42,  # what a choice costs, in epochs on all images; 0 for a random one
+    c=24/42,  # price of a choice in epochs on all images; 0 for a random one
 ):            # how many times faster than E epochs on all images
-    "The formula of the cost"
+    "E / (W + (E-W)·k + choices·c)"
     return E/(W + (E-W)*k + math.ceil(max(E-W,0)/every)*c)
 
-# %% ../../nbs/18_rcs.ipynb #086def12
+# %% ../../nbs/18_rcs.ipynb #10c452c3
+def _step(objective, x, y):
+    "Seconds and units F of a training step on one image, without taking it"
+    ps = [p for p in objective.parameters() if p.requires_grad]
+    with evaluating(objective), counted(objective) as spent, torch.enable_grad():
+        t  = time.perf_counter()
+        gs = torch.autograd.grad(sum(objective.terms(x, y).values()), ps, allow_unused=True)
+        float(next(g for g in gs if g is not None).sum())                   # waits for the device
+    return (time.perf_counter()-t)/len(x),spent[0]/len(x)
+
+def _hours(s): return f'{s:.0f} s' if s<100 else f'{s/60:.0f} min' if s<6000 else f'{s/3600:.1f} h'
+
+# %% ../../nbs/18_rcs.ipynb #4cd0efb6
 def forecast(
     rcs,    # `RCS`
     epochs, # of the run
     n=8,    # images on which a step is timed
-):          # dict of numbers, and a sentence
+):          # dict of numbers; 'says' is a sentence
     "What a run will cost, before it starts"
-    obj,head,own = rcs.objective,Head(rcs.objective.net),getattr(rcs.objective, 'attack', None)
-    device,N,k = head.params[0].device,len(rcs.images),rcs.fraction
-    x,y = to_float(rcs.images.x[:n]).to(device),rcs.images.y[:n].to(device)
-    with evaluating(obj), seeded(device, 'forecast'), counted(obj) as spent, torch.enable_grad():
-        ps = [p for p in obj.parameters() if p.requires_grad]
-        for _ in range(2): t,spent[0] = time.perf_counter(),0; float(sum(g.sum() for g in torch.autograd.grad(sum(obj.terms(x, y).values()), ps, allow_unused=True) if g is not None)) # the first wakes the device
-        t,step = (time.perf_counter()-t)/len(x),spent[0]/len(x)
-        spent[0],obj.attack = 0,_shorter(own, rcs.attack_steps)
-        try:
-            with _still(obj, head): obj.terms(x, y)
-        finally: obj.attack = own
-        table = 0 if rcs.log else spent[0]/len(x)
-    again,n = 1 if rcs.mode=='fast' else math.ceil(rcs.budget/rcs.bs),math.ceil(max(epochs-rcs.warmup,0)/rcs.every)
-    units = table*N*rcs.pool + len(rcs.valid)*(1+again*(2*rcs.rd_steps+1))
-    c = units/(step*N) + (1-k)*(n-1)/max(n,1)*rcs.log
+    obj,head,N,k = rcs.objective,Head(rcs.objective.net),len(rcs.images),rcs.fraction
+    x,y = to_float(rcs.images.x[:n]).to(head.device),rcs.images.y[:n].to(head.device)
+    with seeded(head.device, 'forecast'):
+        (_,_),(t,step) = _step(obj, x, y),_step(obj, x, y)                  # the first wakes the device
+        with counted(obj) as spent, _still(obj, head), _shorter(obj, rcs.attack_steps): obj.terms(x, y)
+    picks,choices = 1 if rcs.mode=='fast' else math.ceil(rcs.budget/rcs.bs),math.ceil(max(epochs-rcs.warmup,0)/rcs.every)
+    units = (0 if rcs.log else spent[0]/len(x)*N*rcs.pool) + len(rcs.valid)*(1+picks*(2*rcs.rd_steps+1))
+    c = units/(step*N) + rcs.log*(1-k)*max(choices-1,0)/max(choices,1)      # what is logged is trained on
     full,fast,rand = t*N*epochs,speedup(epochs, rcs.warmup, k, rcs.every, c),speedup(epochs, rcs.warmup, k, rcs.every, 0)
-    says = (f"A step costs {step:.0f} F an image, a choice {c:.2f} epochs; {n} choices. {epochs} epochs on all images would take about {_hours(full)}, "
+    says = (f"A step costs {step:.0f} F an image, a choice {c:.2f} epochs; there will be {choices}. {epochs} epochs on all images would take about {_hours(full)}, "
             f"with RCS at {k:g} {_hours(full/fast)} ({fast:.1f}× faster), with a random part {_hours(full/rand)} ({rand:.1f}×)")
-    return dict(step=step, choice=c, choices=n, seconds=full/fast, seconds_full=full, seconds_random=full/rand, speedup=fast, says=says)
-
-def _hours(s): return f'{s:.0f} s' if s<100 else f'{s/60:.0f} min' if s<6000 else f'{s/3600:.1f} h'
+    return dict(step=step, choice=c, choices=choices, seconds=full/fast, seconds_full=full, seconds_random=full/rand, speedup=fast, says=says)
 
 def ledger(
-    rcs,    # `RCS` or `Random`
-    history # of its run
-):          # dict of seconds
-    "Where the seconds of a run went"
+    batches, # `RCS` or `Random`
+    history, # of its run
+    step=32, # F of a training step on one image
+):           # {part: dict(seconds, units F, seconds by the formula)}
+    "Where the cost of a run went"
     e,t = np.array(history['epoch']),np.diff([0,*history['seconds']])
-    choosing = sum(s['seconds'] for s in rcs.selections)
-    warmup = t[e<rcs.warmup].sum()
-    return dict(warmup=float(warmup), choosing=choosing, training=float(t.sum()-warmup-choosing))
+    N,W,k,sel = len(batches.images),min(batches.warmup, len(e)),batches.fraction,batches.selections
+    warm,choosing,units = float(t[e<W].sum()),sum(s['seconds'] for s in sel),sum(s.get('units', 0) for s in sel)
+    epoch = warm/W if W else math.nan                                       # seconds of one on all images
+    rows = dict(warmup=(warm,step*N*W,warm), choosing=(choosing,units,units/(step*N)*epoch), training=(float(t.sum())-warm-choosing,step*N*k*(len(e)-W),(len(e)-W)*k*epoch))
+    return {part:dict(seconds=s, units=round(u), formula=f) for part,(s,u,f) in rows.items()}

@@ -78,7 +78,7 @@ def _arr(x):
     if hasattr(x, 'detach'): x = x.detach().cpu().float() if x.is_floating_point() else x.detach().cpu()
     return np.asarray(x)
 
-# %% ../nbs/30_figures.ipynb #386b1c1a
+# %% ../nbs/30_figures.ipynb #8b40317f
 def _pixels(
     x # images (N,C,H,W) or one (C,H,W), uint8 or float in [0,1], one channel or three
 ):    # uint8 (N,H,W,3)
@@ -119,6 +119,23 @@ def _says(fig, text, row=1, col=1, **kw):
     "A line above a panel"
     fig.add_annotation(**dict(text=text, x=.5, xref='x domain', y=1, yref='y domain', yanchor='bottom', showarrow=False, row=row, col=col)|kw)
 
+def _line(x, y, name, style=None, width=3, mode='lines+markers', **kw):
+    "A line in the style that `look` gave it"
+    c = style or dict(color='#0072B2', dash='solid', symbol='circle')
+    return dict(type='scatter', x=x, y=y, name=name, mode=mode, line=dict(color=c['color'], dash=c['dash'], width=width), marker=dict(symbol=c['symbol'], size=8))|kw
+
+def _bars(x, y, color, name=None, **kw):
+    "Bars with an outline, so that pale ones are seen"
+    return dict(type='bar', x=x, y=y, name=name, showlegend=name is not None, marker=dict(color=color, line=dict(color='#222222', width=1)), hovertemplate='%{x}: %{y:.4g}<extra></extra>')|kw
+
+def _style(i): return dict(color=_cycle[i%8], dash=_dashes[i%4], symbol=_symbols[i%6])
+
+def _titles(fig, x=None, y=None, row=1, col=1, above=None):
+    "Of a panel: its axes, and a line above it"
+    if x: fig.update_xaxes(title_text=x, row=row, col=col)
+    if y: fig.update_yaxes(title_text=y, row=row, col=col)
+    if above: _says(fig, above, row, col)
+
 def _no_axes(fig, row=1, col=1):
     "For pictures: no ticks, square pixels"
     fig.update_xaxes(visible=False, constrain='domain', row=row, col=col); fig.update_yaxes(visible=False, constrain='domain', row=row, col=col)
@@ -145,7 +162,7 @@ def views_figure(
     shown = f', the first {most} of {n:,}' if n>most else ''
     return fig.done(title_text=f'The same content in another style{shown}', height=130+110*min(n,most), width=max(160*k, 520), margin=dict(l=20, r=20, t=90, b=20))
 
-# %% ../nbs/30_figures.ipynb #b9ec2e7d
+# %% ../nbs/30_figures.ipynb #aa3ae611
 def attack_figure(
     x,            # images (N,C,H,W), or one (C,H,W) for all rows
     a,            # the attacked images, (N,C,H,W) or (C,H,W)
@@ -178,19 +195,19 @@ def attack_figure(
             _says(fig, f'<b>{t}</b>' if wrong else t, r+1, c, font=dict(color='#B03A00' if wrong else '#222222', size=14))
         show = np.sort(np.argsort(-np.maximum(p[r],pa[r]), kind='stable')[:top])
         for q,name,col in ((p[r],'image','#BBBBBB'),(pa[r],'attacked','#D55E00')):
-            fig.add_trace(dict(type='bar', orientation='h', y=[classes[i] for i in show], x=q[show], name=name, marker=dict(color=col, line=dict(color='#222222', width=1)), legendgroup=name, showlegend=r==0,
-                               hovertemplate='%{y}: %{x:.1%}<extra>%{fullData.name}</extra>'), r+1, 4)
+            fig.add_trace(_bars(q[show], [classes[i] for i in show], col, name, orientation='h', legendgroup=name, showlegend=r==0,
+                                hovertemplate='%{y}: %{x:.1%}<extra>%{fullData.name}</extra>'), r+1, 4)
         fig.update_xaxes(range=[0,1.02], tickvals=[0,.5,1], ticktext=['0','50 %','100 %'], row=r+1, col=4)
         fig.update_yaxes(type='category', autorange='reversed', row=r+1, col=4)
         fig.layout[f'xaxis{4*r+4}']['domain'][0] += min(.01+.009*widest, .2) # room for the names
-        if r<len(names): fig.add_annotation(text=f'<b>{verbatim(names[r], 24)}</b>', x=-.02, xref='paper', y=.5, yref='y domain' if r==0 else f'y{4*r+1} domain', xanchor='right', textangle=-90, showarrow=False)
+        if r<len(names): fig.add_annotation(text=f'<b>{verbatim(names[r], 24)}</b>', x=-.02, xref='paper', y=.5, yref=f"y{fig.at[r+1,1]} domain", xanchor='right', textangle=-90, showarrow=False)
     size = np.abs(a-x).max() if a.size else 0
     truth = f'true class: {classes[tick[0]]}; ' if tick is not None and (tick[:n]==tick[0]).all() else ''
     more = f', {n} of {total:,} images' if total>n else ''
     return fig.done(title_text=f'{truth}no pixel changed by more than {size*255:.1f}/255{more}', height=110+max(190, 22*len(show)+20)*n, barmode='group', legend=dict(x=1, xanchor='right'),
-                             margin=dict(l=45 if names else 15, r=30, t=90, b=40))
+                    margin=dict(l=45 if names else 15, r=30, t=90, b=40))
 
-# %% ../nbs/30_figures.ipynb #b032ac45
+# %% ../nbs/30_figures.ipynb #8efa0c7e
 def history_figure(
     runs,       # a history (a list of records, one an epoch), or {name: history}
     keys=None,  # columns to draw; the loss and its terms if None
@@ -209,15 +226,15 @@ def history_figure(
     for j,(n,k,xs,ys) in enumerate(series):
         i = j%len(runs) if many else j
         s,label = styles[i],verbatim(n if many else k)
-        fig.add_trace(dict(type='scatter', x=xs, y=ys, name=label, mode='lines+markers' if len(xs)<40 else 'lines', line=dict(color=s['color'], dash=s['dash'], width=4 if k=='loss' and not many else 2.5),
-                           marker=dict(symbol=s['symbol'], size=7), legendgroup=label, showlegend=j<len(runs) or not many, hovertemplate=f'{verbatim(x)} %{{x}}: %{{y:.3f}}<extra>%{{fullData.name}}</extra>'), 1, j//len(runs)+1 if many else 1)
+        fig.add_trace(_line(xs, ys, label, s, 4 if k=='loss' and not many else 2.5, 'lines+markers' if len(xs)<40 else 'lines', legendgroup=label, showlegend=j<len(runs) or not many,
+                            hovertemplate=f'{verbatim(x)} %{{x}}: %{{y:.3f}}<extra>%{{fullData.name}}</extra>'), 1, j//len(runs)+1 if many else 1)
     fig.update_xaxes(title_text=verbatim(x))
     if many:
         for c,k in enumerate(keys[:most],1): _says(fig, verbatim(k), 1, c)
     else: fig.update_yaxes(title_text='loss')
-    return fig.done(showlegend=True, width=min(1200, max(900, 330*len(keys[:most]))) if many else 900, legend_y=1.1 if many else 1.02, margin=dict(t=90 if many else 60))
+    return fig.done(showlegend=True, width=min(1050, max(900, 330*len(keys[:most]))) if many else 900, legend_y=1.1 if many else 1.02, margin=dict(t=90 if many else 60))
 
-# %% ../nbs/30_figures.ipynb #79e1db25
+# %% ../nbs/30_figures.ipynb #a250f0d5
 def curve_figure(
     curves,      # {name: curve}: a curve has (or is a dict of) `eps` in /255, `accuracy` in [0,1], and one of `se` or `n`; or is a tuple in that order
     chance=None, # accuracy of guessing; as the curves say if None
@@ -233,14 +250,17 @@ def curve_figure(
         chance = guess if chance is None else chance
         lo,hi = np.clip(acc-1.96*se,0,1),np.clip(acc+1.96*se,0,1)
         r,g,b = (int(s['color'][i:i+2],16) for i in (1,3,5))
-        if se.any(): fig.add_trace(dict(type='scatter', x=np.r_[eps,eps[::-1]], y=np.r_[hi,lo[::-1]], fill='toself', fillcolor=f'rgba({r},{g},{b},.18)', line_width=0, mode='lines', hoverinfo='skip', showlegend=False, name=verbatim(name)))
-        fig.add_trace(dict(type='scatter', x=eps, y=acc, name=verbatim(name), mode='lines+markers', line=dict(color=s['color'], dash=s['dash'], width=3), marker=dict(symbol=s['symbol'], size=10),
-                           customdata=np.stack([lo,hi],1), text=[said]*len(eps), hovertemplate='ε = %{x:.3g}/255: %{y:.1%} (%{customdata[0]:.1%} … %{customdata[1]:.1%})'+(f', n = {n:,}' if n else '')+'<br>%{text}<extra>%{fullData.name}</extra>'))
+        if se.any(): fig.add_trace(dict(type='scatter', x=np.r_[eps,eps[::-1]], y=np.r_[hi,lo[::-1]], fill='toself', fillcolor=f'rgba({r},{g},{b},.18)', line_width=0, mode='lines',
+                                        hoverinfo='skip', showlegend=False, name=verbatim(name)))
+        fig.add_trace(_line(eps, acc, verbatim(name), s, customdata=np.stack([lo,hi],1), text=[said]*len(eps),
+            hovertemplate=f"ε = %{{x:.3g}}/255: %{{y:.1%}} (%{{customdata[0]:.1%}} … %{{customdata[1]:.1%}}){f', n = {n:,}' if n else ''}<br>%{{text}}<extra>%{{fullData.name}}</extra>"))
     if chance is not None:
         fig.add_shape(type='line', x0=0, x1=1, xref='x domain', y0=chance, y1=chance, line=dict(color='#777777', dash='dot', width=2))
         fig.add_annotation(text='guessing', x=0, xref='x domain', y=chance, yanchor='bottom', xanchor='left', xshift=4, showarrow=False, font=dict(size=14, color='#555555'))
     notes = dict(notes)
-    for i,(k,v) in enumerate(notes.items()): fig.add_annotation(text=f'{verbatim(k, 30)}: {verbatim(v, 110)}', x=0, xref='paper', y=-.24, yref='paper', yshift=-20*i, xanchor='left', yanchor='top', showarrow=False, align='left', font=dict(size=14, color='#B03A00' if 'do not' in v else '#444444'))
+    for i,(k,v) in enumerate(notes.items()):
+        fig.add_annotation(text=f'{verbatim(k, 30)}: {verbatim(v, 110)}', x=0, xref='paper', y=-.24, yref='paper', yshift=-20*i, xanchor='left', yanchor='top', showarrow=False, align='left',
+                           font=dict(size=14, color='#B03A00' if 'do not' in v else '#444444'))
     fig.update_xaxes(title_text='radius of the attack, ε × 255')
     fig.update_yaxes(title_text='accuracy', range=[0,1.02], tickvals=[0,.25,.5,.75,1], ticktext=['0','25 %','50 %','75 %','100 %'])
     return fig.done(title_text=verbatim(title, 90), showlegend=True, legend=dict(orientation='v', x=1, xanchor='right', y=1, yanchor='top'), margin=dict(t=60, b=70+20*len(notes)), height=430+20*len(notes))
@@ -256,7 +276,7 @@ def _curve(c):
     se = _arr(se).astype(float) if se is not None else np.sqrt(acc*(1-acc)/n) if n else np.zeros_like(acc)
     return eps,acc,np.nan_to_num(np.broadcast_to(se, acc.shape)),n,verbatim(said, 90),chance
 
-# %% ../nbs/30_figures.ipynb #71e10778
+# %% ../nbs/30_figures.ipynb #9c2fd31c
 def slice_figure(
     grid,     # coordinates of the slice (n,)
     losses,   # on it (n,n), row: view 2, column: view 1
@@ -271,21 +291,22 @@ def slice_figure(
     path,v,a,positive,negative = (_arr(o).astype(np.float32) for o in (path,v,a,positive,negative))
     fig = _Panels(2, 2, specs=[[dict(rowspan=2),{}],[None,{}]], column_widths=[.5,.5], row_heights=[.52,.48], horizontal_spacing=.18, vertical_spacing=.17)
     fig.add_trace(dict(type='heatmap', x=_arr(grid), y=_arr(grid), z=_arr(losses), colorscale='Cividis', colorbar=dict(x=.415, thickness=12), hovertemplate='loss %{z:.3f}<extra></extra>'), 1, 1)
-    fig.add_trace(dict(type='scatter', x=path[:step+1,0], y=path[:step+1,1], mode='lines+markers', line=dict(color='white', width=3), marker=dict(size=9, color='#D55E00', line=dict(color='white', width=1)), hoverinfo='skip', showlegend=False), 1, 1)
-    fig.add_trace(dict(type='scatter', x=path[step:step+1,0], y=path[step:step+1,1], mode='markers', marker=dict(size=20, symbol='star', color='#D55E00', line=dict(color='white', width=2)), hoverinfo='skip', showlegend=False), 1, 1)
-    fig.update_xaxes(title_text='view 1 along its perturbation', row=1, col=1); fig.update_yaxes(title_text='view 2 along its perturbation', row=1, col=1)
-    _says(fig, 'contrastive loss', 1, 1)
+    for p,size,sym,mode in ((path[:step+1],9,'circle','lines+markers'),(path[step:step+1],20,'star','markers')):
+        fig.add_trace(dict(type='scatter', x=p[:,0], y=p[:,1], mode=mode, line=dict(color='white', width=3), hoverinfo='skip', showlegend=False,
+                           marker=dict(size=size, symbol=sym, color='#D55E00', line=dict(color='white', width=1.5))), 1, 1)
+    _titles(fig, 'view 1 along its perturbation', 'view 2 along its perturbation', 1, 1, 'contrastive loss')
     for i,t in enumerate(('view',f'δ ×{scale}','now')): fig.add_annotation(text=t, x=(v.shape[3]+1)*(i+.5)-1, y=1, yref='y domain', yanchor='bottom', showarrow=False, row=1, col=2)
     fig.add_trace(_picture(_montage(_pixels(np.stack([v,.5+scale*(a-v),a],1).reshape(-1,*v.shape[1:])), 3)), 1, 2); _no_axes(fig, 1, 2)
-    for y,name,c,d in ((positive,'the other view of the image','#0072B2','solid'),(negative,'the nearest other image','#777777','dot')):
-        fig.add_trace(dict(type='scatter', x=np.arange(len(y)), y=y, name=name, mode='lines+markers', line=dict(color=c, dash=d, width=3), hovertemplate='step %{x}: %{y:.2f}<extra>%{fullData.name}</extra>'), 2, 2)
+    for y,name,st in ((positive,'the other view of the image',None),(negative,'the nearest other image',dict(color='#777777', dash='dot', symbol='square'))):
+        fig.add_trace(_line(np.arange(len(y)), y, name, st, hovertemplate='step %{x}: %{y:.2f}<extra>%{fullData.name}</extra>'), 2, 2)
     fig.add_shape(type='line', x0=step, x1=step, y0=0, y1=1, yref='y domain', line=dict(color='#D55E00', width=2), row=2, col=2)
-    fig.update_xaxes(title_text='step of the attack', dtick=1 if len(path)<12 else None, row=2, col=2); fig.update_yaxes(title_text='cosine', row=2, col=2)
+    _titles(fig, 'step of the attack', 'cosine', 2, 2)
+    if len(path)<12: fig.update_xaxes(dtick=1, row=2, col=2)
     won = ' (a stranger is nearer)' if negative[step]>positive[step] else ''
     return fig.done(title_text=f'Step {step} of {len(path)-1}: cosine of the two views {positive[step]:.2f}, of the nearest other image {negative[step]:.2f}{won}', width=1000, height=520,
-                             legend=dict(x=1, xanchor='right', y=-.17, yanchor='top'), margin=dict(b=95))
+                    legend=dict(x=1, xanchor='right', y=-.17, yanchor='top'), margin=dict(b=95))
 
-# %% ../nbs/30_figures.ipynb #c09ec161
+# %% ../nbs/30_figures.ipynb #8d496f5c
 _classes = [[i/9, c] for i,c in enumerate('#0072B2 #D55E00 #009E73 #CC79A7 #E69F00 #56B4E9 #000000 #882255 #7A7A00 #888888'.split())]
 
 def embedding_figure(
@@ -308,27 +329,29 @@ def embedding_figure(
     names = [verbatim(c, 20) for c in (classes if classes is not None else range(k))]
     size = 9 if n<800 else 6 if n<5000 else 4
     dots = dict(color=(y%10).astype(np.float32), colorscale=_classes, cmin=0, cmax=9, size=size)
-    fig  = _Panels(max(len(sheets),1), 2 if sheets else 1, specs=[[dict(rowspan=max(len(sheets),1))]+[{}]*bool(sheets)]+[[None,{}] for _ in sheets[1:]], **(dict(column_widths=[.66,.34], horizontal_spacing=.04) if sheets else {}))
+    m    = len(sheets)
+    fig  = _Panels(m, 2, [[dict(rowspan=m),{}]]+[[None,{}]]*(m-1), [.66,.34], horizontal_spacing=.04) if m else _Panels()
     if a is not None:
         a = _arr(a).astype(np.float32); j = np.linspace(0, n-1, min(n,segments)).astype(int)
         ends = lambda c: np.stack([z[j,c],a[j,c],np.full(len(j), np.nan, np.float32)],1).ravel()
-        fig.add_trace(dict(type=kind, x=ends(0), y=ends(1), mode='lines', line=dict(color='rgba(120,120,120,.45)', width=1), hoverinfo='skip', showlegend=False), 1, 1)
-        fig.add_trace(dict(type=kind, x=a[:,0], y=a[:,1], mode='markers', name='attacked', marker=dots|dict(symbol='x'), hoverinfo='skip', opacity=.75), 1, 1)
-    fig.add_trace(dict(type=kind, x=z[:,0], y=z[:,1], mode='markers', name='image', marker=dots, opacity=.9, customdata=np.arange(n), hovertemplate='image %{customdata}'+('<br>%{text}' if n<=5000 else '')+'<extra></extra>',
-                       text=[names[int(c)] for c in y] if n<=5000 and len(names)>=k else None, selected=dict(marker=dict(opacity=1)), unselected=dict(marker=dict(opacity=.15))), 1, 1)
+        fig.add_trace(dict(type=kind, x=ends(0), y=ends(1), mode='lines', line=dict(color='rgba(120,120,120,.45)', width=1), hoverinfo='skip', showlegend=False))
+        fig.add_trace(dict(type=kind, x=a[:,0], y=a[:,1], mode='markers', name='attacked', marker=dots|dict(symbol='x'), hoverinfo='skip', opacity=.75))
+    named = n<=5000 and len(names)>=k
+    fig.add_trace(dict(type=kind, x=z[:,0], y=z[:,1], mode='markers', name='image', marker=dots, opacity=.9, customdata=np.arange(n), text=[names[int(c)] for c in y] if named else None,
+                       hovertemplate='image %{customdata}'+'<br>%{text}'*named+'<extra></extra>', selected_marker_opacity=1, unselected_marker_opacity=.15))
     if len(selected):
         i = np.asarray(selected)
-        fig.add_trace(dict(type=kind, x=z[i,0], y=z[i,1], mode='markers', name=f'selected ({len(i):,})', marker=dict(symbol='circle-open', size=size+8, color='#000000', line=dict(width=2)), hoverinfo='skip'), 1, 1)
-    if 1<k<=20:
-        for c in range(k):
-            if (y==c).any() and c<len(names): fig.add_annotation(text=f'<b>{names[c]}</b>', x=float(np.median(z[y==c,0])), y=float(np.median(z[y==c,1])), showarrow=False, row=1, col=1, font=dict(size=17), bgcolor='rgba(255,255,255,.75)')
+        fig.add_trace(dict(type=kind, x=z[i,0], y=z[i,1], mode='markers', name=f'selected ({len(i):,})', marker=dict(symbol='circle-open', size=size+8, color='#000000', line_width=2), hoverinfo='skip'))
+    for c in np.unique(y).astype(int) if 1<k<=20 else ():
+        at = np.median(z[y==c], 0)
+        if c<len(names): fig.add_annotation(text=f'<b>{names[c]}</b>', x=float(at[0]), y=float(at[1]), showarrow=False, row=1, col=1, font_size=17, bgcolor='rgba(255,255,255,.75)')
     fig.update_xaxes(showticklabels=False, ticks='', row=1, col=1); fig.update_yaxes(showticklabels=False, ticks='', row=1, col=1)
     for r,(t,im) in enumerate(sheets, 1):
         if len(_arr(im)): fig.add_trace(_picture(_montage(_pixels(im), min(len(im),8))), r, 2)
         _no_axes(fig, r, 2); _says(fig, verbatim(t), r, 2)
     return fig.done(title_text=verbatim(title, 120), dragmode='lasso', width=1000 if sheets else 760, height=560, hovermode='closest', margin=dict(l=25, b=25))
 
-# %% ../nbs/30_figures.ipynb #f2841858
+# %% ../nbs/30_figures.ipynb #0fc13f50
 def coreset_figure(
     chosen,      # indices of the chosen images
     n,           # images to choose from
@@ -352,20 +375,21 @@ def coreset_figure(
         if p=='map':
             z = _arr(z).astype(np.float32); rest = np.setdiff1d(np.arange(n), chosen); kind = 'scattergl' if n>5000 else 'scatter'
             for i,name,col,sym,s in ((rest,'rejected','#BBBBBB','circle-open',5),(chosen,'chosen','#D55E00','circle',6)):
-                fig.add_trace(dict(type=kind, x=z[i,0], y=z[i,1], mode='markers', name=f'{name} ({len(i):,})', marker=dict(color=col, symbol=sym, size=s if n<5000 else 3), customdata=i, hovertemplate='image %{customdata}<extra></extra>'), 1, c)
+                fig.add_trace(dict(type=kind, x=z[i,0], y=z[i,1], mode='markers', name=f'{name} ({len(i):,})', marker=dict(color=col, symbol=sym, size=s if n<5000 else 3), customdata=i,
+                                   hovertemplate='image %{customdata}<extra></extra>'), 1, c)
             fig.update_xaxes(showticklabels=False, ticks='', row=1, col=c); fig.update_yaxes(showticklabels=False, ticks='', row=1, col=c)
         elif p=='gains':
             g = np.sort(_arr(gains).astype(float))[::-1]; k = len(g) if picked is None else picked
-            if len(g)>300: j = np.linspace(0, len(g)-1, 300).astype(int); fig.add_trace(dict(type='scatter', x=j+1, y=g[j], mode='lines', line=dict(color='#D55E00', width=3), showlegend=False, hovertemplate='gain %{y:.3g}<extra></extra>'), 1, c)
-            else: fig.add_trace(dict(type='bar', x=np.arange(1,len(g)+1), y=g, marker=dict(color=['#D55E00' if i<k else '#BBBBBB' for i in range(len(g))], line=dict(width=0)), showlegend=False, hovertemplate='gain %{y:.3g}<extra></extra>'), 1, c)
+            if len(g)>300: j = np.linspace(0, len(g)-1, 300).astype(int); fig.add_trace(_line(j+1, g[j], None, mode='lines', showlegend=False), 1, c)
+            else: fig.add_trace(_bars(np.arange(1,len(g)+1), g, ['#D55E00' if i<k else '#BBBBBB' for i in range(len(g))], hovertemplate='gain %{y:.3g}<extra></extra>'), 1, c)
             if k<len(g): fig.add_shape(type='line', x0=k+.5, x1=k+.5, y0=0, y1=1, yref='y domain', line=dict(color='#222222', dash='dash', width=2), row=1, col=c)
             fig.update_xaxes(title_text='candidate, best first', row=1, col=c)
         else:
-            d = bars[p] if p in bars else counts
-            if p in bars: fig.add_trace(dict(type='bar', x=[verbatim(k, 16) for k in d], y=[float(v) for v in d.values()], marker=dict(color=['#D55E00' if 'RCS' in str(k) or 'after' in str(k) else '#999999' for k in d], line=dict(color='#222222', width=1)), showlegend=False, hovertemplate='%{x}: %{y:.3g}<extra></extra>'), 1, c)
+            if p in bars: fig.add_trace(_bars([verbatim(k, 16) for k in bars[p]], [float(v) for v in bars[p].values()], ['#D55E00' if 'RCS' in str(k) else '#999999' for k in bars[p]]), 1, c)
             else:
-                for (k,v),col in zip(d.items(), ('#D55E00','#BBBBBB')):
-                    v = _arr(v).astype(float); fig.add_trace(dict(type='bar', x=[verbatim(o, 12) for o in (classes if classes is not None else range(len(v)))], y=v/max(v.sum(),1), name=verbatim(k), showlegend=k!='chosen', marker=dict(color=col, line=dict(color='#222222', width=1)), hovertemplate='%{x}: %{y:.1%}<extra>%{fullData.name}</extra>'), 1, c)
+                for (k,v),col in zip(counts.items(), ('#D55E00','#BBBBBB')):
+                    v = _arr(v).astype(float)
+                    fig.add_trace(_bars([verbatim(o, 12) for o in (classes if classes is not None else range(len(v)))], v/max(v.sum(),1), col, verbatim(k), showlegend=k!='chosen'), 1, c)
             fig.update_xaxes(type='category', row=1, col=c)
         if p!='map': _says(fig, verbatim(p), 1, c)
     for c,(t,im) in enumerate(sheets, 1):
@@ -375,7 +399,7 @@ def coreset_figure(
     for c in range(len(sheets)+1, cols+1): sheets and _no_axes(fig, 2, c)
     return fig.done(title_text=verbatim(title, 120), width=1050, height=640 if sheets else 400, legend=dict(y=1.01), margin=dict(l=60, t=95, b=45), hovermode='closest')
 
-# %% ../nbs/30_figures.ipynb #2d177727
+# %% ../nbs/30_figures.ipynb #e918041b
 def tradeoff_figure(
     points,   # {run: dict(SA=…, RA=…, and the columns of `x`)}, one number a checkpoint
     x=None,   # a column such as 'epoch', 'seconds' or 'F': both accuracies against it; RA against SA if None
@@ -387,14 +411,15 @@ def tradeoff_figure(
     for (name,p),s in zip(points.items(), look(points)):
         sa,ra = _arr(p['SA']).astype(float),_arr(p['RA']).astype(float)
         for xs,ys,what in ([(sa,ra,'')] if x is None else [(_arr(p[x]).astype(float),ys,w) for ys,w in ((sa,', clean'),(ra,', robust')) if x in p]):
-            fig.add_trace(dict(type='scatter', x=xs, y=ys, name=verbatim(name)+what, mode='lines+markers', line=dict(color=s['color'], dash=s['dash'] if what!=', clean' else 'dot', width=3 if what!=', clean' else 1.5), marker=dict(symbol=s['symbol'], size=9),
-                               text=[f'epoch {e}' for e in p['epoch']] if 'epoch' in p else None, hovertemplate=('SA %{x:.1%}, RA %{y:.1%}' if x is None else '%{x:.4g}: %{y:.1%}')+'<br>%{text}<extra>%{fullData.name}</extra>'))
+            thin = what==', clean'
+            fig.add_trace(_line(xs, ys, verbatim(name)+what, s|dict(dash='dot' if thin else s['dash']), 1.5 if thin else 3, text=[f'epoch {e}' for e in p['epoch']] if 'epoch' in p else None,
+                                hovertemplate=('SA %{x:.1%}, RA %{y:.1%}' if x is None else '%{x:.4g}: %{y:.1%}')+'<br>%{text}<extra>%{fullData.name}</extra>'))
     share = dict(tickformat='.0%')
     fig.update_yaxes(title_text='robust accuracy (RA)' if x is None else 'accuracy', rangemode='tozero', **share)
     fig.update_xaxes(title_text='clean accuracy (SA)' if x is None else verbatim(dict(units).get(x, x)), **(share if x is None else {}))
     return fig.done(showlegend=True, margin=dict(t=60))
 
-# %% ../nbs/30_figures.ipynb #9050ab41
+# %% ../nbs/30_figures.ipynb #2f67acf9
 def invariance_figure(
     p,        # agreement of each style with the images, (A,N): row by row a distribution over the images
     styled,   # the images under each style (A,N,C,H,W)
@@ -411,18 +436,18 @@ def invariance_figure(
     fig.add_trace(_picture(_montage(_pixels(styled.reshape(-1,*styled.shape[2:])), n)), 1, 1); _no_axes(fig, 1, 1)
     for i,t in enumerate(names): fig.add_annotation(text=verbatim(t, 16), x=-1.5, y=i*(h+1)+h/2, xanchor='right', showarrow=False, row=1, col=1)
     for i,(q,t) in enumerate(zip(p, names)):
-        fig.add_trace(dict(type='scatter', x=np.arange(1,n+1), y=q[:n]*p.shape[1], name=verbatim(t, 24), mode='lines+markers', line=dict(color=_cycle[i%8], dash=_dashes[i%4], width=2.5), marker=dict(symbol=_symbols[i%6], size=9), hovertemplate='image %{x}: %{y:.3f}<extra>%{fullData.name}</extra>'), 1, 2)
-    fig.update_yaxes(title_text='agreement × N', row=1, col=2); fig.update_xaxes(title_text='image', dtick=1, row=1, col=2)
+        fig.add_trace(_line(np.arange(1,n+1), q[:n]*p.shape[1], verbatim(t, 24), _style(i), hovertemplate='image %{x}: %{y:.3f}<extra>%{fullData.name}</extra>'), 1, 2)
+    _titles(fig, 'image', 'agreement × N', 1, 2); fig.update_xaxes(dtick=1, row=1, col=2)
     _readings(fig, readings, 2, 2)
     return fig.done(title_text=verbatim(title, 130), width=1000, height=560, showlegend=False, margin=dict(l=120, t=80))
 
 def _readings(fig, readings, row, col):
     v = [float(r) for r in readings.values()]
-    fig.add_trace(dict(type='bar', x=[verbatim(k) for k in readings], y=v, showlegend=False, marker=dict(color=['#0072B2' if r>=0 else '#D55E00' for r in v], line=dict(color='#222222', width=1)), hovertemplate='%{x}: %{y:.4g}<extra></extra>'), row, col)
+    fig.add_trace(_bars([verbatim(k) for k in readings], v, ['#0072B2' if r>=0 else '#D55E00' for r in v]), row, col)
     for k,r in zip(readings, v): fig.add_annotation(text=f'{r:.2g}', x=verbatim(k), y=max(r,0), yanchor='bottom', showarrow=False, row=row, col=col)
     fig.update_xaxes(type='category', row=row, col=col); _says(fig, 'the regulariser, as each reading computes it', row, col, yshift=12)
 
-# %% ../nbs/30_figures.ipynb #850c1be3
+# %% ../nbs/30_figures.ipynb #2204bfe0
 def circle_figure(
     angles,   # in degrees (K,3): the original, view 1 and view 2 of each of K images
     p1, p2,   # agreement of the views with the originals, each (K,)
@@ -441,11 +466,11 @@ def circle_figure(
         fig.add_shape(type='circle', x0=cx-.09, x1=cx+.09, y0=cy-.09, y1=cy+.09, fillcolor='rgba(0,0,0,0)', line_width=0, editable=True, row=1, col=1)
     fig.update_xaxes(range=[-1.5,1.5], visible=False, row=1, col=1); fig.update_yaxes(range=[-1.5,1.5], visible=False, scaleanchor='x', row=1, col=1)
     for q,name,col in ((p1,'view 1','#56B4E9'),(p2,'view 2','#E69F00')):
-        fig.add_trace(dict(type='bar', x=[f'image {k+1}' for k in range(len(ang))], y=q, name=f'agreement of {name}', marker=dict(color=col, line=dict(color='#222222', width=1)), hovertemplate='%{x}: %{y:.3f}<extra>%{fullData.name}</extra>'), 1, 2)
+        fig.add_trace(_bars([f'image {k+1}' for k in range(len(ang))], q, col, f'agreement of {name}'), 1, 2)
     fig.update_yaxes(rangemode='tozero', row=1, col=2); _readings(fig, readings, 2, 2)
     return fig.done(title_text='Drag the shapes round the circle: when do both views agree with their originals alike?', width=1000, height=540, margin=dict(l=30))
 
-# %% ../nbs/30_figures.ipynb #c4672338
+# %% ../nbs/30_figures.ipynb #25cbace7
 def branches_figure(
     SA, RA,   # (B,B) accuracies, row: the branch a head was trained on, column: the branch that classifies
     branches, # names
@@ -459,19 +484,20 @@ def branches_figure(
     names = [verbatim(b, 16) for b in branches]
     for c,(m,t) in enumerate(((SA,'clean accuracy (SA)'),(RA,f'robust accuracy (RA{eps})')), 1):
         m = _arr(m).astype(float)
-        fig.add_trace(dict(type='heatmap', z=m, x=names, y=names, zmin=0, zmax=1, colorscale='Cividis', showscale=False, text=[[f'{100*v:.0f} %' for v in r] for r in m], texttemplate='%{text}', textfont_size=20, hovertemplate='head of %{y}, classified through %{x}: %{z:.1%}<extra></extra>'), 1, c)
-        fig.update_xaxes(title_text='classifies through', type='category', row=1, col=c); fig.update_yaxes(title_text='head trained on' if c==1 else None, type='category', autorange='reversed', row=1, col=c); _says(fig, t, 1, c)
-    shift = np.array([s['shift'] for s in stats])
-    fig.add_trace(dict(type='bar', x=np.arange(1,len(stats)+1), y=shift, showlegend=False, marker=dict(color=['#D55E00' if i==layer else '#BBBBBB' for i in range(len(stats))], line=dict(width=0)), customdata=[verbatim(s['name']) for s in stats], hovertemplate='%{customdata}: %{y:.2f}<extra></extra>'), 2, 1)
-    fig.update_xaxes(title_text='norm, from the image to the embedding', row=2, col=1); fig.update_yaxes(title_text='shift of means, in σ', row=2, col=1)
-    s = stats[layer]; m = _arr(s['mean']); b = min(1, len(m)-1)
-    lo,hi = float(m.min()),float(m.max())
-    fig.add_trace(dict(type='scatter', x=[lo,hi], y=[lo,hi], mode='lines', line=dict(color='#777777', dash='dot'), hoverinfo='skip', showlegend=False), 2, 2)
+        fig.add_trace(dict(type='heatmap', z=m, x=names, y=names, zmin=0, zmax=1, colorscale='Cividis', showscale=False, text=[[f'{100*v:.0f} %' for v in r] for r in m], texttemplate='%{text}',
+                           textfont_size=20, hovertemplate='head of %{y}, classified through %{x}: %{z:.1%}<extra></extra>'), 1, c)
+        _titles(fig, 'classifies through', 'head trained on' if c==1 else None, 1, c, t)
+        fig.update_xaxes(type='category', row=1, col=c); fig.update_yaxes(type='category', autorange='reversed', row=1, col=c)
+    fig.add_trace(_bars(np.arange(1,len(stats)+1), [float(s['shift']) for s in stats], ['#D55E00' if i==layer else '#BBBBBB' for i in range(len(stats))], customdata=[verbatim(s['name']) for s in stats],
+                        hovertemplate='%{customdata}: %{y:.2f}<extra></extra>'), 2, 1)
+    m = _arr(stats[layer]['mean']); b,ends = min(1, len(m)-1),[float(m.min()),float(m.max())]
+    fig.add_trace(_line(ends, ends, None, dict(color='#777777', dash='dot', symbol='circle'), mode='lines', hoverinfo='skip', showlegend=False), 2, 2)
     fig.add_trace(dict(type='scatter', x=m[0], y=m[b], mode='markers', marker=dict(color='#D55E00', size=7), showlegend=False, hovertemplate='channel %{pointNumber}: %{x:.2f}, %{y:.2f}<extra></extra>'), 2, 2)
-    fig.update_xaxes(title_text=f'mean in {names[0]!r}', row=2, col=2); fig.update_yaxes(title_text=f'mean in {names[b]!r}', row=2, col=2); _says(fig, verbatim(s['name']), 2, 2)
+    _titles(fig, 'norm, from the image to the embedding', 'shift of means, in σ', 2, 1)
+    _titles(fig, f'mean in {names[0]!r}', f'mean in {names[b]!r}', 2, 2, verbatim(stats[layer]['name']))
     return fig.done(title_text='A head fits the branch it was trained on'+(f'; {n:,} test images' if n else ''), width=1000, height=640, margin=dict(l=110))
 
-# %% ../nbs/30_figures.ipynb #21fbfb39
+# %% ../nbs/30_figures.ipynb #21cafbec
 def progress_figure(
     history,       # records so far
     selections=(), # of a coreset: dicts with epoch and, where known, overlap_previous
@@ -482,7 +508,7 @@ def progress_figure(
     if not len(history): raise ValueError("no record yet: the first comes at the end of the first epoch")
     fig  = _Panels(1, 3, column_widths=[.5,.25,.25], horizontal_spacing=.09)
     e    = [r.get('epoch',i) for i,r in enumerate(history)]
-    line = lambda y,name,c,col,x=e,**kw: fig.add_trace(dict(type='scatter', x=x, y=y, name=verbatim(name), mode='lines+markers' if len(x)<40 else 'lines', line=dict(color=_cycle[c%8], dash=_dashes[c%4], width=3), marker=dict(symbol=_symbols[c%6], size=7), hovertemplate='epoch %{x}: %{y:.4g}<extra>%{fullData.name}</extra>', **kw), 1, col)
+    line = lambda y,name,c,col,x=e: fig.add_trace(_line(x, y, verbatim(name), _style(c), mode='lines+markers' if len(x)<40 else 'lines', hovertemplate='epoch %{x}: %{y:.4g}<extra>%{fullData.name}</extra>'), 1, col)
     terms = [k for k,v in history[-1].items() if k not in ('epoch','step','seconds','lr','progress') and isinstance(v, (int,float))]
     if len(terms)==2 and 'loss' in terms: terms.remove('loss') # a single term is the loss
     for i,k in enumerate(terms): line([r.get(k) for r in history], k, i, 1)
@@ -494,13 +520,13 @@ def progress_figure(
     for r in selections:
         for c in (1,3): fig.add_shape(type='line', x0=r['epoch'], x1=r['epoch'], y0=0, y1=1, yref='y domain', line=dict(color='#D55E00', dash='dot', width=1), row=1, col=c)
     if len(selections) and 'overlap_previous' in selections[-1]: line([r['overlap_previous'] for r in selections], 'overlap with the last coreset', 1, 2, [r['epoch'] for r in selections])
-    for c,t in enumerate(('loss','schedule','seconds an epoch'),1): _says(fig, t, 1, c); fig.update_xaxes(title_text='epoch', row=1, col=c)
+    for c,t in enumerate(('loss','schedule','seconds an epoch'),1): _titles(fig, 'epoch', None, 1, c, t)
     for c in (2,3): fig.update_yaxes(rangemode='tozero', row=1, col=c)
     done = history[-1].get('progress')
     left = f", about {history[-1].get('seconds',0)*(1-done)/done:,.0f} s left" if done and done<1 else ''
     return fig.done(title_text=verbatim(title or 'training', 60)+(f': {done:.0%} done{left}' if done is not None else ''), width=1000, height=430, legend=dict(y=-.2, yanchor='top'), margin=dict(t=80, b=110))
 
-# %% ../nbs/30_figures.ipynb #c627e8e2
+# %% ../nbs/30_figures.ipynb #c4cfc52e
 def runs_figure(
     rows,       # {run: {column: number or text}}
     sparks,     # {run: numbers over time}
@@ -519,7 +545,7 @@ def runs_figure(
     put  = lambda t,x,y,**kw: fig.add_annotation(text=t, x=x, y=y, showarrow=False, **kw)
     for (n,s),i in zip(zip(names, look(names)), range(len(names))):
         v = np.asarray(sparks.get(n, ()), float); v = v[np.isfinite(v)]
-        if len(v): fig.add_trace(dict(type='scatter', x=3+np.linspace(0,1.4,len(v)), y=i+.3-.6*(v-v.min())/max(np.ptp(v),1e-12), mode='lines', line=dict(color=s['color'], dash=s['dash'], width=2.5), name=verbatim(n), hoverinfo='name', showlegend=False))
+        if len(v): fig.add_trace(_line(3+np.linspace(0,1.4,len(v)), i+.3-.6*(v-v.min())/max(np.ptp(v),1e-12), verbatim(n), s, 2.5, 'lines', hoverinfo='name', showlegend=False))
         put(verbatim(n, 34), 0, i, xanchor='left')
         for c,k in enumerate(cols): put(cell(rows[n].get(k)), 5.4+c*width, i, xanchor='right')
     put('<b>run</b>', 0, -.9, xanchor='left'); put(f'<b>{verbatim(spark)}</b>', 3.7, -.9)

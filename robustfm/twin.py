@@ -47,7 +47,7 @@ _template = dict(layout=dict(
     legend=dict(font_size=15, bgcolor='rgba(255,255,255,.8)', orientation='h', x=0, y=1.02, yanchor='bottom'), hoverlabel=dict(font_size=15, font_family=_font), annotationdefaults=dict(font_size=15),
     **{a: dict(gridcolor='#DDDDDD', zeroline=False, showline=True, linecolor='#444444', ticks='outside', tickfont_size=14, title_standoff=8) for a in ('xaxis','yaxis')}))
 
-# %% ../nbs/29_twin.ipynb #598afe9d
+# %% ../nbs/29_twin.ipynb #3ac926f2
 def _rgba(c, default='#0072B2'):
     "A plotly colour as four numbers"
     from matplotlib.colors import to_rgba
@@ -107,7 +107,10 @@ def _draw(ax, t, px):
         if names: ax.cats.update(zip(pos, p))
         p2,kw = p+(i-(n-1)/2)*w,dict(color=_colors(t.marker.color), alpha=alpha, label=label, edgecolor=_rgba(t.marker.line.color,'#222222'), linewidth=(t.marker.line.width or 0)*px, zorder=2)
         (ax.barh(p2, v, w, **kw) if t.orientation=='h' else ax.bar(p2, v, w, **kw))
-        if names: (ax.set_yticks if t.orientation=='h' else ax.set_xticks)(p, [_text(s) for s in pos])
+        if names:
+            texts = [_text(s) for s in pos]
+            if t.orientation!='h' and sum(map(len, texts))>20: texts = [s.replace(' ','\n',1) for s in texts]
+            (ax.set_yticks if t.orientation=='h' else ax.set_xticks)(p, texts)
     elif x is not None or y is not None:
         x = np.arange(len(y)) if x is None else x
         mode,col = t.mode or 'lines',_rgba(t.line.color) if isinstance(t.line.color, str) else _colors(t.marker.color if isinstance(t.marker.color, str) else None)
@@ -128,7 +131,7 @@ def _draw(ax, t, px):
                            zorder=4, label=None if 'lines' in mode else label, rasterized=len(x)>2000)
             if label and 'lines' in mode: ax.marks[label] = _shape.get(str(groups[0][0]).removesuffix('-open'),'o'),hollow
         if 'text' in mode and t.text is not None:
-            for u,v,s in zip(x, y, np.broadcast_to(np.asarray(t.text, object), x.shape)): ax.text(u, v, ' '+_text(s), fontsize=13*px, va='center', ha='left' if 'right' in (t.textposition or 'right') else 'center', parse_math=False, zorder=5)
+            for u,v,s in zip(x, y, np.broadcast_to(np.asarray(t.text, object), x.shape)): ax.text(u, v, ' '*(1+int(np.max(t.marker.size or 8))//7)+_text(s), fontsize=13*px, va='center', ha='left' if 'right' in (t.textposition or 'right') else 'center', parse_math=False, zorder=5)
 
 def _axis(ax, a, which, px):
     g = lambda n: getattr(ax, n.replace('?', which))
@@ -137,6 +140,7 @@ def _axis(ax, a, which, px):
     if a.range is not None: g('set_?lim')([10**v for v in a.range] if a.type=='log' else a.range)
     elif a.autorange=='reversed': g('invert_?axis')()
     if a.tickvals is not None: g('set_?ticks')(list(a.tickvals), [_text(s) for s in (a.ticktext if a.ticktext is not None else a.tickvals)])
+    if a.tickformat=='.0%': g('?axis').set_major_formatter(lambda v,_: f'{100*v:.0f} %')
     if a.showticklabels is False: ax.tick_params(axis=which, labelleft=False, labelbottom=False)
     if a.showgrid is not False: ax.grid(axis=which, color='#DDDDDD', lw=.8*px*1.4, zorder=0)
     if a.title.text: g('set_?label')(_text(a.title.text), fontsize=15*px, parse_math=False)
@@ -177,7 +181,7 @@ def static(
             handles.setdefault(lb, hd)
     page = out.add_axes(box((0,1),(0,1)), facecolor='none', zorder=9); page.set_axis_off(); page.set_xlim(0,1); page.set_ylim(0,1)
     def transform(o, xref, yref):
-        if 'paper' in (xref,yref) and xref==yref: return page,page.transAxes
+        if xref==yref=='paper': return page,page.transAxes
         name = lambda r,d: (r or d).split(' ')[0]
         kx,ky = name(xref,'x'),name(yref,'y')
         ax = next((v for (a,b),v in axes.items() if (a==kx or kx=='paper') and (b==ky or ky=='paper')), page)
@@ -185,7 +189,7 @@ def static(
         return ax,blend(part(xref or 'x'), part(yref or 'y'))
     for s in L.shapes:
         ax,tr = transform(s, s.xref, s.yref)
-        kw = dict(transform=tr, clip_on=False, zorder=2, alpha=1. if s.opacity is None else s.opacity)
+        kw = dict(transform=tr, clip_on=False, zorder=2, **(dict(alpha=s.opacity) if s.opacity is not None else {}))
         if s.type=='line': ax.plot([s.x0,s.x1], [s.y0,s.y1], color=_rgba(s.line.color,'#444444'), lw=(s.line.width or 2)*px, ls=_dash.get(s.line.dash or 'solid','-'), **kw)
         elif s.type in ('rect','circle'):
             from matplotlib.patches import Rectangle,Ellipse
@@ -206,7 +210,7 @@ def static(
         g,d,name = L.legend,T['legend'],{'left':'left','right':'right','center':'center','auto':'left',None:'left'}
         x,y = (d['x'] if g.x is None else g.x),(d['y'] if g.y is None else g.y)
         page.legend(handles.values(), handles.keys(), loc=f"{dict(top='upper', bottom='lower', middle='center').get(g.yanchor or d['yanchor'],'upper')} {name[g.xanchor]}".replace('center center','center'),
-                    bbox_to_anchor=(x,y), ncols=1 if (g.orientation or d['orientation'])=='v' else len(handles), fontsize=14*px, frameon=False, handlelength=2.4, columnspacing=1.4)
+                    bbox_to_anchor=(x,y), ncols=1 if (g.orientation or d['orientation'])=='v' else -(-len(handles)//max(1, -(-sum(60+7*len(k) for k in handles)//w))), fontsize=14*px, frameon=False, handlelength=2.4, columnspacing=1.4)
     if L.title.text: out.text(m['l']/w, 1-14/h, _text(L.title.text), fontsize=(L.title.font.size or 18)*px, va='top', parse_math=False, linespacing=1.3)
     f = io.BytesIO()
     if fmt=='svg': out.savefig(f, format='svg', metadata=dict(Date=None)); return f.getvalue()

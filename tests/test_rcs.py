@@ -6,14 +6,15 @@ import torch.nn.functional as F
 from torch import nn
 from robustfm.attacks import Linf, PGD
 from robustfm.augment import views
-from robustfm.data import Batches, Images, digits, shapes, to_float
+from robustfm.data import Batches, digits, to_float
 from robustfm.methods.acl import ACL
-from robustfm.methods.rcs import RCS, SAT, Coreset, Head, Probe, Random, Table, certified, distances, divergence, forecast, gradients, ledger, ot_distance, seeded, select, speedup
+from robustfm.methods.rcs import RCS, SAT, Head, Random, Table, certified, distances, divergence, forecast, gradients, ledger, ot_distance, seeded, select, speedup
 from robustfm.models import Encoder, evaluating, projector, tiny
 from robustfm.objective import Objective
 from robustfm.train import open_run, pretrain, steps
 
-train,valid,test = digits()
+train,valid,_ = digits()
+train,valid = train[:540],valid[:96]
 weak = PGD(Linf(.15), alpha=.05, steps=2)
 
 def acl(seed=0, **kw):
@@ -113,7 +114,7 @@ def test_faithful_is_the_straightforward_loop(seed):
     _,rec = rcs.choose(3)
     picks,naive = naive_selection(rcs, 3, said, starts)
     assert (table.full-naive).norm(dim=1).max()<1e-2*naive.norm(dim=1).min() # sign() of a gradient that is nearly 0 may differ in a pixel
-    assert len(picks)>=17 and rec['batches'].tolist()==picks
+    assert len(picks)>=9 and rec['batches'].tolist()==picks
 
 @pytest.mark.parametrize('make', [lambda: warmed(), lambda: warmed(mode='A2S')], ids=['DS','A2S'])
 def test_batch_gains_are_sums_of_image_gains(make):
@@ -164,7 +165,7 @@ def test_choosing_leaves_no_trace(kw):
     rcs.set_epoch(0)
     s = rcs.selections[0]
     assert same(fingerprint(o), before) and rng.equal(torch.get_rng_state()) and o.attack is weak
-    assert len(set(s['indices'].tolist()))==len(s['indices'])==(192 if kw.get('mode')=='released' else 216)
+    assert len(set(s['indices'].tolist()))==len(s['indices'])==(96 if kw.get('mode')=='released' else 108)
     assert np.isfinite([s[k] for k in ('divergence_before','divergence_after','divergence_random','seconds','units','overlap_random')]).all()
     again = RCS(o, train, valid, .2, 0, bs=32, at_once=128, **kw); again.set_epoch(0)
     assert (again.selections[0]['indices']==s['indices']).all()
@@ -216,10 +217,10 @@ def test_optimal_transport_is_the_best_assignment():
 
 def test_released_sketch_and_doubled_step():
     o = warmed()
-    rcs = RCS(o, train, valid, .2, 0, bs=32, mode='released')
+    rcs = RCS(o, train, valid, .5, 0, bs=32, mode='released')
     table,_ = rcs.table(0); head = Head(o.net)
     d = o.net.num_features
-    assert table.rows.shape==(34, 3*d+1)                                    # 1,537 for the paper's 512
+    assert table.rows.shape==(17, 3*d+1)                                    # 1,537 for the paper's 512
     ls = head.layers(table.full[4])
     assert torch.allclose(table.rows[4], torch.cat([l.mean(0) for l in ls]))
     moved = []
@@ -228,14 +229,14 @@ def test_released_sketch_and_doubled_step():
     Head.move = spy
     try: rcs.choose(0)
     finally: Head.move = real
-    assert moved[:5]==[.02]*5                                               # six picks, no step after the last
+    assert moved==[.02]*9                                                   # eight picks and no step after the last; then the two comparisons
 
 # --- budgets, periods, sources
 
 def test_budgets_are_exact_and_nothing_else_is_trained_on():
     o = warmed()
     for rcs in (RCS(o, train, valid, .1, 1, 2, bs=32), RCS(o, train, valid, .1, 1, 2, bs=32, unit='image'), Random(train, .1, 1, 2, 32, 'refreshed'), Random(train, .1, 1, 2, 32)):
-        assert sum(len(x) for x,_ in rcs)==len(train) and len(rcs)==34
+        assert sum(len(x) for x,_ in rcs)==len(train) and len(rcs)==17
         for e in range(1,4):
             rcs.set_epoch(e)
             seen = torch.cat(rcs.indices())
@@ -305,7 +306,7 @@ def test_strength_of_dynacl_reaches_the_table():
 @pytest.mark.parametrize('kw', [dict(), dict(log=True), dict(unit='image')], ids=str)
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, kw):
     from robustfm.methods.dynacl import DynACL
-    def go(folder, stop=None):
+    def go(folder, stop=None): # stopped after so many epochs
         torch.manual_seed(0)
         o = DynACL(Encoder(tiny(width=4)), views(flip=0), weak, stages=4)
         rcs = RCS(o, train, valid, .2, 2, 2, bs=64, **kw)
@@ -328,7 +329,7 @@ def test_a_log_is_the_gradient_of_the_steps():
     opt,seen,head = torch.optim.SGD(o.parameters(), .01),[],Head(o.net)
     for s in steps(o, rcs, opt, 1): seen.append(head.flat([p.grad for p in head.params]).clone())
     table,_ = rcs.table(1)
-    assert torch.equal(table.full, torch.stack(seen)) and len(seen)==17
+    assert torch.equal(table.full, torch.stack(seen)) and len(seen)==9
 
 # --- many processes
 
@@ -362,7 +363,7 @@ def test_two_processes_choose_as_one(tmp_path, kw):
         one = RCS(warmed(), train, valid, .2, 1, 2, bs=32, at_once=64, **kw); one.set_epoch(1)
     finally: torch.set_num_threads(threads)
     rs = [torch.load(tmp_path/f'{r}.pt', weights_only=True) for r in (0,1)]
-    for r in rs: assert r['kept'] and r['indices'].equal(torch.tensor(one.selections[0]['indices'])) and torch.allclose(r['gains'], torch.tensor(one.selections[0]['gains']), atol=1e-6) and r['n'][0]==34
+    for r in rs: assert r['kept'] and r['indices'].equal(torch.tensor(one.selections[0]['indices'])) and torch.allclose(r['gains'], torch.tensor(one.selections[0]['gains']), atol=1e-6) and r['n'][0]==17
     assert not set(rs[0]['mine'].tolist()) & set(rs[1]['mine'].tolist()) and set(torch.cat([r['mine'] for r in rs]).tolist())<=set(one.selections[0]['indices'].tolist())
 
 # --- cost

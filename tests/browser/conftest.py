@@ -1,7 +1,7 @@
 import sys
 from pathlib import Path
 import pytest
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
 @pytest.fixture(scope='session')
 def stage(tmp_path_factory):

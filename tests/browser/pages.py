@@ -23,7 +23,7 @@ def environment(home):
 def serving(command, home, port, ready, env):
     with open(home/'server.log', 'w') as log: server = subprocess.Popen(command, cwd=home, env=env, stdout=log, stderr=subprocess.STDOUT)
     try:
-        for _ in range(360):
+        for _ in range(960):
             try: urllib.request.urlopen(f'http://127.0.0.1:{port}{ready}', timeout=5).read(); break
             except OSError: time.sleep(.25)
             assert server.poll() is None, (home/'server.log').read_text()[-3000:]
@@ -58,6 +58,7 @@ class Page:
     "A browser page that keeps what it asked for beyond its server, and what went wrong"
     def __init__(self, page, base):
         self.page,self.base,self.outside,self.errors = page,base,[],[]
+        page.set_default_navigation_timeout(180000); page.set_default_timeout(60000) # a busy machine
         mine = (base, base.replace('http','ws'), 'data:', 'blob:', 'about:')
         page.route(lambda u: not u.startswith(mine), lambda r: r.abort())
         page.on('request', lambda r: None if r.url.startswith(mine) else self.outside.append(r.url))
@@ -68,8 +69,8 @@ class Page:
         "Open a notebook in JupyterLab and run all its cells, as its reader does"
         p = self.page
         p.goto(f'{self.base}/lab/tree/{nb}?reset')
-        p.wait_for_selector('.jp-NotebookPanel .jp-Cell', timeout=90000)
-        p.wait_for_function('() => window.jupyterapp?.shell?.currentWidget?.sessionContext', timeout=60000)
+        p.wait_for_selector('.jp-NotebookPanel .jp-Cell', timeout=180000)
+        p.wait_for_function('() => window.jupyterapp?.shell?.currentWidget?.sessionContext', timeout=180000)
         p.evaluate('''async () => { const w = window.jupyterapp.shell.currentWidget; await w.context.ready; await w.sessionContext.ready; await w.sessionContext.session.kernel.info }''')
         p.evaluate("() => { window.jupyterapp.commands.execute('application:toggle-left-area'); window.jupyterapp.commands.execute('notebook:run-all-cells') }")
         return self

@@ -4,7 +4,7 @@ from pages import notebook
 
 evil = '<img src=x onerror="window.hacked=1">' # the name of a class, as a stranger might write it
 
-def train(home, epochs=4):
+def train(home, epochs=2):
     "Run folders, classifiers and a selection, as a training would leave them in `home`"
     from robustfm.attacks import Linf, PGD
     from robustfm.augment import views
@@ -21,11 +21,11 @@ def train(home, epochs=4):
     data,_,test = digits()
     aug,pgd = views(flip=0),PGD(Linf(.15), steps=2)
     for name,make in dict(SimCLR=lambda n: SimCLR(n, aug, bn='clean'), ACL=lambda n: ACL(n, aug, pgd)).items():
-        net = Encoder(tiny(width=16))
+        net = Encoder(tiny(width=8))
         pretrain(make(net), Batches(data, bs=256), epochs=epochs, opt='adam', lr=5e-3, run=home/name, show=False)
-        clf = finetune(net, data, bn='clean' if name=='SimCLR' else 'adv', epochs=15, show=False)
+        clf = finetune(net, data, bn='clean' if name=='SimCLR' else 'adv', epochs=10, show=False)
         clf.save(home/f'{name}.safetensors')
-        robustness_curve(clf, test[:100], eps=(0,16,48), name=name, show=False).save(home/name/'reports'/'curve.json')
+        robustness_curve(clf, test[:60], eps=(0,16,48), attack='pgd5', name=name, show=False).save(home/name/'reports'/'curve.json')
     z,a = embed_pairs(net, to_float(test.x), PGD(Linf(.15), steps=2))
     for e in (1,epochs): write_embeddings(home/'ACL', e, z=z, a=a, y=test.y)
     open_run(home/'ACL').write_selections([dict(epoch=2*i, indices=np.arange(60)+40*i, gains=np.linspace(1,-.2,8), batches=np.arange(2), seconds=.3, divergence_before=.2, divergence_after=.1, divergence_random=.15) for i in range(3)])

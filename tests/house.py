@@ -95,11 +95,20 @@ def execute(path, timeout=900):
            resources=dict(metadata=dict(path=str(path.parent)))).execute()
     return nb
 
+def _passing(o):
+    "Progress bars and live widgets: what changes from run to run, or shows nothing in a stored notebook"
+    return o['output_type']=='stream' and '\r' in ''.join(o['text']) or 'application/vnd.jupyter.widget-view+json' in o.get('data', {})
+
 def tidy(nb):
-    "Without what changes from run to run or shows nothing in a stored notebook: progress bars and live widgets"
+    "Without what passes, and what was printed in pieces in one piece"
     for c in nb['cells']:
-        if c['cell_type']=='code': c['outputs'] = [o for o in c['outputs'] if not (
-            o['output_type']=='stream' and '\r' in ''.join(o['text']) or 'application/vnd.jupyter.widget-view+json' in o.get('data', {}))]
+        if c['cell_type']!='code': continue
+        kept = []
+        for o in c['outputs']:
+            if _passing(o): continue
+            if kept and o['output_type']=='stream' and kept[-1].get('name')==o['name']: kept[-1]['text'] = ''.join(kept[-1]['text'])+''.join(o['text'])
+            else: kept.append(o)
+        c['outputs'] = kept
     return nb
 
 def cleaned(path, nb=None):
@@ -122,7 +131,7 @@ def store(path):
 def _output(o):
     if o['output_type']=='stream': return f"```\n{''.join(o['text']).rstrip()}\n```"
     data = o.get('data', {})
-    if 'text/markdown' in data: return ''.join(data['text/markdown'])
+    if 'text/markdown' in data: return _from_root(''.join(data['text/markdown']))
     if any(k.startswith('image/') for k in data): raise ValueError('a picture in the README must be a file beside index.ipynb, shown by a markdown cell')
     return f"```\n{''.join(data['text/plain']).rstrip()}\n```" if 'text/plain' in data else ''
 
@@ -138,7 +147,7 @@ def readme():
         d,text = directives(c),source(c)
         if c['cell_type']=='markdown': parts.append(_from_root(text))
         elif c['cell_type']=='code' and 'hide' not in d:
-            parts.append(f"```python\n{re.sub(r'(?m)^#[|].*$', '', text).strip()}\n```")
+            if d.get('echo')!='false': parts.append(f"```python\n{re.sub(r'(?m)^#[|].*$', '', text).strip()}\n```")
             parts += filter(None, map(_output, c['outputs']))
     return '\n\n'.join(p.strip('\n') for p in parts) + '\n'
 

@@ -8,7 +8,7 @@ __all__ = ['recipes', 'Rows', 'recipe', 'build', 'reference_results', 'measured'
 # %% ../nbs/19_recipes.ipynb #449f3257
 from copy import deepcopy
 from difflib import get_close_matches
-import html,json,statistics
+import html,json,math,statistics
 from ._compat import tutorials_folder
 from .attacks import PGD,Linf
 from .augment import crop_flip,views
@@ -247,11 +247,11 @@ def gain(
     a,       # a method
     b,       # and the one it is compared with, seed by seed
     key='RA' # or 'SA'
-):           # mean difference, and its standard error over seeds
+):           # mean difference, and its standard error over seeds (of one seed: nan)
     "How much `a` is above `b`"
     by = lambda k: {r['seed']: r[key] for r in rows.where(method=k)}
     d  = [v-by(b)[s] for s,v in by(a).items() if s in by(b)]
-    return statistics.mean(d),statistics.stdev(d)/len(d)**.5
+    return statistics.mean(d),statistics.stdev(d)/len(d)**.5 if len(d)>1 else math.nan
 
 def dots(
     rows,    # of `measured`

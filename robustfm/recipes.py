@@ -247,11 +247,11 @@ def gain(
     a,       # a method
     b,       # and the one it is compared with, seed by seed
     key='RA' # or 'SA'
-):           # mean difference, and its standard error over seeds (of one seed: nan)
+):           # mean difference, and its standard error: over seeds, or of a single seed that of its images
     "How much `a` is above `b`"
-    by = lambda k: {r['seed']: r[key] for r in rows.where(method=k)}
-    d  = [v-by(b)[s] for s,v in by(a).items() if s in by(b)]
-    return statistics.mean(d),statistics.stdev(d)/len(d)**.5 if len(d)>1 else math.nan
+    pairs = [(r,o) for r in rows.where(method=a) for o in rows.where(method=b, seed=r['seed'])]
+    d = [r[key]-o[key] for r,o in pairs]
+    return statistics.mean(d),statistics.stdev(d)/len(d)**.5 if len(d)>1 else math.hypot(*(r[key+'_se'] for r in pairs[0]))
 
 def dots(
     rows,    # of `measured`

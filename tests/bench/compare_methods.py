@@ -40,7 +40,7 @@ methods = {                                            # name → branches; obje
 }
 variants = {                                           # further readings of AIR, by name only
     'ACL-AIR row-wise':  (both, lambda net,aug,pgd,simclr: ACL(net, aug, pgd, reg=AIR(div=rowwise))),
-    'ACL-AIR loud':      (both, lambda net,aug,pgd,simclr: ACL(net, aug, pgd, reg=AIR(div=kl_renorm, scale_by_batch=True))),
+    'ACL-AIR loud':      (both, lambda net,aug,pgd,simclr: ACL(net, aug, pgd, reg=AIR(div=kl_renorm))),
 }
 needs_simclr,needs_labels = {'AdvCL','A-InfoNCE','DeACL'},{'AdvCL','A-InfoNCE'}
 

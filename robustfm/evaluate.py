@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from .attacks import PGD,Linf,L2
 from .data import Images
-from .finetune import Classifier,accuracy,as_float,ce_loss,default_bs,device_of,fingerprints,gradient,hits,odds_loss,search,still,trained
+from .finetune import Classifier,as_float,ce_loss,default_bs,device_of,fingerprints,gradient,hits,odds_loss,search,still,trained
 from .models import DualBN,replacing
 
 # %% ../nbs/22_evaluate.ipynb #45c14b72

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['objectives', 'defaults', 'protocols', 'transfers', 'trained', 'branch_of', 'one_branch', 'Classifier', 'ce_loss',
            'SFF', 'SLF', 'ALF', 'NearPGD', 'logit_kl', 'AFF', 'Distilled', 'LowRank', 'AutoLoRa', 'AutoRate',
-           'odds_loss', 'hits', 'gradient', 'unit', 'search', 'as_float', 'default_bs', 'device_of', 'still',
-           'accuracy', 'fingerprints', 'choose', 'multistep', 'finetune', 'semi_supervised']
+           'odds_loss', 'hits', 'gradient', 'search', 'as_float', 'default_bs', 'device_of', 'still', 'accuracy',
+           'fingerprints', 'choose', 'multistep', 'finetune', 'semi_supervised']
 
 # %% ../nbs/21_finetune.ipynb #ee7c3c15
 import json
@@ -275,7 +275,7 @@ def gradient(
     g = torch.autograd.grad(l.sum(), a, allow_unused=True)[0] if l.requires_grad else None
     return torch.zeros_like(a) if g is None else torch.where(g.isfinite().flatten(1).all(1).view(-1,1,1,1), g, 0.)
 
-def unit(g): return g/g.abs().flatten(1).amax(1).clamp_min(torch.finfo(g.dtype).tiny).view(-1,1,1,1) # largest entry ±1
+def _unit(g): return g/g.abs().flatten(1).amax(1).clamp_min(torch.finfo(g.dtype).tiny).view(-1,1,1,1) # largest entry ±1
 
 def search(
     clf,         # images → logits, in evaluation mode
@@ -293,7 +293,7 @@ def search(
             a = a.detach().requires_grad_(move)
             z = clf(a.view_as(a)); z = z.to(torch.promote_types(z.dtype, torch.float32)) # a view, for PyTorch's FLOP counter cannot follow gradients to a leaf
             l = loss(z, y, i)
-            if move: g = unit(gradient(l, a))
+            if move: g = _unit(gradient(l, a))
         a,l,right = a.detach(),l.detach(),hits(z, y)
         worse = (l>top) | ~right                                        # a broken image stays as it was broken
         adv[i[worse]],top,ok[i[~right]] = a[worse],torch.maximum(top, l),False

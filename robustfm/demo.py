@@ -77,6 +77,8 @@ class Demo:
         line = lambda c: '  '.join(f'{v:<{w[i]}}' if i==0 else f'{v:>{w[i]}}' for i,v in enumerate(c))
         return '\n'.join([line(names), *map(line, cells)])
 
+def _verdict(c): return f"not to be believed: {', '.join(c.failed)}" if c.failed else f"{sum(v.status=='pass' for v in c.verdicts)} checks passed"
+
 def _pct(p, se): return f'{100*p:.1f} ± {100*se:.1f} %'
 
 def check_writable(
@@ -136,7 +138,7 @@ def demo(
             bar.update(sweep)
             c,at = curves[-1],lambda eps: min(range(len(s.sweep)), key=lambda i: abs(s.sweep[i]/255-eps))
             rows.append({'method':n, 'SA':_pct(c.accuracy[0], c.stderr[0]), **{f'RA {_eps(e)}':_pct(c.accuracy[at(e)], c.stderr[at(e)]) for e in s.radii},
-                         'n':len(test), 'pre-training':f'{seconds:.1f} s'})
+                         'n':len(test), 'verdict':_verdict(c), 'pre-training':f'{seconds:.1f} s'})
     d = Demo(rows, curves, clfs, histories, test, time.time()-t0)
     if out: demo_report(d, out, data, len(train), epochs, seed)
     return d
@@ -144,6 +146,12 @@ def demo(
 def _eps(e): return f'ε={e:g}' if e>.05 else f'ε={e*255:g}/255'
 
 # %% ../nbs/32_demo.ipynb #186c3b10
+def _doubts(curves):
+    "The verdicts of all methods: one row a check, and what was seen where it did not pass"
+    names = [v.name for v in curves[0].verdicts if v.status!='skip']
+    said  = {c.name:{v.name:v for v in c.verdicts} for c in curves}
+    return [{'check':n, **{k:vs[n].status if vs[n].status=='pass' else f'{vs[n].status}: {vs[n].seen}' for k,vs in said.items()}} for n in names]
+
 def demo_report(d, out, data, n, epochs, seed):
     "One interactive HTML page of what a `Demo` found"
     clfs,test = d.clfs,d.test
@@ -165,6 +173,7 @@ def demo_report(d, out, data, n, epochs, seed):
     to_html([
         f'Networks pre-trained without labels on {n:,} images of {data} for {epochs} epochs (seed {seed}), then a linear classifier on their frozen features, tested on {len(test):,} other images.',
         d.rows, 'SA: accuracy on images as they are; RA: under PGD-20, which sees the labels, classifier and encoder. ± one standard error of n images; one seed, so differences of a few points mean nothing.',
+        '# Whether to believe it', _doubts(d.curves), 'A check that fails says that the number above is one of a broken attack; `full` checks are not part of a demonstration. Thresholds and advice: evaluate(...).verdicts.',
         '# Accuracy under attacks of growing radius', curve_figure({c.name:c for c in d.curves}, chance=1/len(test.classes)), 'Bands hold 95 % of what other test images would give.',
         '# One image, attacked', attack_figure(x[i], torch.stack([adv[k][i] for k in pair]), rows(0), rows(1), test.classes, y[i], pair, scale=max(round(.5/eps), 1)), 'The middle column shows the change alone, stronger than it is.',
         '# What they were trained on', views_figure(x[:4], v(x[:4]), v(x[:4])), 'Two views of each image must recognise each other among all images of the batch; the adversarial methods ask the same of their worst-case neighbours.',

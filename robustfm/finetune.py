@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['objectives', 'defaults', 'protocols', 'transfers', 'trained', 'branch_of', 'one_branch', 'Classifier', 'ce_loss',
-           'SFF', 'SLF', 'ALF', 'NearPGD', 'logit_kl', 'AFF', 'Distilled', 'LowRank', 'AutoLoRa', 'AutoRate', 'search',
-           'as_float', 'default_bs', 'device_of', 'still', 'accuracy', 'fingerprints', 'choose', 'multistep',
-           'finetune', 'semi_supervised']
+           'SFF', 'SLF', 'ALF', 'NearPGD', 'logit_kl', 'AFF', 'Distilled', 'LowRank', 'AutoLoRa', 'AutoRate',
+           'odds_loss', 'hits', 'gradient', 'search', 'as_float', 'default_bs', 'device_of', 'still', 'accuracy',
+           'fingerprints', 'choose', 'multistep', 'finetune', 'semi_supervised']
 
 # %% ../nbs/21_finetune.ipynb #ee7c3c15
 import json
@@ -258,12 +258,31 @@ class AutoRate:
         return halve
 
 # %% ../nbs/21_finetune.ipynb #33f60d2c
+def odds_loss(z, y, i=None): # (N,)
+    "Log-odds against the label: rises exactly where cross-entropy does, and does not saturate"
+    return z.scatter(1, y[:,None], -torch.inf).logsumexp(1) - z.gather(1, y[:,None])[:,0]
+
+def hits(z, y):
+    "Which rows of logits are right"
+    if not z.isfinite().all(): raise ValueError("the model returned logits that are not numbers, or infinite: there is no accuracy to tell; look for a division by zero, a logarithm or a root in it")
+    return z.argmax(1)==y
+
+def gradient(
+    l, # (N,) losses
+    a, # (N,C,H,W) images that they come from
+):     # (N,C,H,W); zero for images that have no gradient, or one that is not a number
+    "How the loss of each image changes with its pixels"
+    g = torch.autograd.grad(l.sum(), a, allow_unused=True)[0] if l.requires_grad else None
+    return torch.zeros_like(a) if g is None else torch.where(g.isfinite().flatten(1).all(1).view(-1,1,1,1), g, 0.)
+
+def _unit(g): return g/g.abs().flatten(1).amax(1).clamp_min(torch.finfo(g.dtype).tiny).view(-1,1,1,1) # largest entry ±1
+
 def search(
     clf,         # images → logits, in evaluation mode
     x,           # (N,C,H,W) in [0,1], classified rightly
     y,           # (N,)
     attack,      # `PGD`
-    loss=ce_loss,# (logits, labels, positions in the batch) → one number an image; it is maximised
+    loss=odds_loss,# (logits, labels, positions in the batch) → one number an image; it is maximised
 ):               # (N,) bool, still right; (N,C,H,W), the worst neighbour found of each image
     "Which images keep their label at every point of an attack"
     ok,adv,i = torch.ones_like(y, dtype=torch.bool),x.clone(),torch.arange(len(x), device=x.device)
@@ -272,9 +291,10 @@ def search(
         move = k<attack.steps
         with torch.set_grad_enabled(move):
             a = a.detach().requires_grad_(move)
-            z = clf(a.view_as(a)); l = loss(z, y, i)                    # a view, for PyTorch's FLOP counter cannot follow gradients to a leaf
-            if move: g, = torch.autograd.grad(l.sum(), a)
-        a,l,right = a.detach(),l.detach(),z.argmax(1)==y
+            z = clf(a.view_as(a)); z = z.to(torch.promote_types(z.dtype, torch.float32)) # a view, for PyTorch's FLOP counter cannot follow gradients to a leaf
+            l = loss(z, y, i)
+            if move: g = _unit(gradient(l, a))
+        a,l,right = a.detach(),l.detach(),hits(z, y)
         worse = (l>top) | ~right                                        # a broken image stays as it was broken
         adv[i[worse]],top,ok[i[~right]] = a[worse],torch.maximum(top, l),False
         if not move or not right.any(): break
@@ -310,7 +330,7 @@ def accuracy(
     with still(clf, seed) as dev:
         for x,y in zip(images.x.split(bs), images.y.split(bs)):
             x,y = as_float(x.to(dev)),y.to(dev)
-            ok = clf(x).argmax(1)==y
+            ok = hits(clf(x), y)
             n += (search(clf, x[ok], y[ok], attack)[0] if attack and ok.any() else ok).sum().item()
     return n/len(images.y)
 

@@ -22,9 +22,10 @@ def test_command_writes_one_page_that_needs_no_network(tmp_path):
     out = tmp_path/'report.html'
     r = CliRunner().invoke(cli.app, ['demo', '--out', str(out), '--methods', 'SimCLR,ACL', '--epochs', '2'])
     assert r.exit_code==0, r.output
-    for word in ('method','SA','RA','SimCLR','ACL','±'): assert word in r.output
+    for word in ('method','SA','RA','SimCLR','ACL','±','verdict','checks passed'): assert word in r.output
     page = out.read_text()
     assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)\s*=\s*["\']?(?:https?:)?//', page)   # plotly's own code mentions addresses; no tag loads one
+    assert 'Whether to believe it' in page and '<td>gradients</td><td>pass</td><td>pass</td>' in page     # no robustness without its verdicts
     assert page.count('class="fig"')>=4 and os.listdir(tmp_path)==['report.html']
 
 @pytest.mark.slow

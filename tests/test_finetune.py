@@ -112,6 +112,10 @@ def test_autolora_weights_follow_accuracy(net, data):
     clf = finetune(net, data[0][:128], 'autolora', epochs=2, attack=near, valid=0, route='adv', show=False)   # as released
     assert 'ra' in clf.history[0] and len(clf.history)==2
 
+def test_linear_rows_of_autolora_are_the_rate_rule(net, data):
+    clf = finetune(net, data[0][:256], schedule='auto', epochs=8, valid=data[1][:64], show=False)
+    assert clf.card['schedule']=='auto' and all('ra' in h for h in clf.history) and same(state(net), clf.net.state_dict())
+
 @pytest.mark.parametrize('trace,want', [([e/50 for e in range(1,51)], [.1]*50), ([.3]*50, None)])
 def test_learning_rate_rule(trace, want):
     r = AutoRate(.1, 50); lrs,back = [],[]
@@ -143,9 +147,10 @@ def test_accuracy_leaves_everything_as_it_was(net, data):
     assert a==b and clf.training and same(before, clf.state_dict()) and torch.get_rng_state().equal(rng)
     assert all(p.requires_grad and p.grad is None for p in clf.parameters())
 
-def test_few_labels(net, data):
-    clf = semi_supervised(net, data[0][:300], .1, epochs=1, attack=pgd, standard=dict(epochs=1), show=False)
-    assert clf.card['mode']=='distilled' and clf.teacher[0].bn=='clean' and len(clf.teacher[0].seen)==30
+@pytest.mark.parametrize('share,labelled', [(.01,11),(.1,108)])
+def test_few_labels(net, data, share, labelled):
+    clf = semi_supervised(net, data[0], share, epochs=1, attack=pgd, standard=dict(epochs=1), show=False)
+    assert clf.card['mode']=='distilled' and clf.teacher[0].bn=='clean' and len(clf.teacher[0].seen)==labelled
     assert not any('teacher' in k for k in clf.state_dict())
 
 @pytest.mark.parametrize('channels,shape', [(3,(4,1,8,8)),(1,(4,3,32,32)),(3,(4,3,12,12))])

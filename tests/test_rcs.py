@@ -212,17 +212,24 @@ def test_no_projector():
 # --- other objectives
 
 def test_every_objective():
+    from robustfm.methods.advcl import AdvCL
+    from robustfm.methods.ainfonce import AInfoNCE
     from robustfm.methods.air import AIR
+    from robustfm.methods.deacl import DeACL
     from robustfm.methods.dynacl import DynACL
-    net = lambda: Encoder(tiny(width=4))
+    from robustfm.methods.rocl import RoCL
+    from robustfm.objective import SimCLR
+    net,some,v = lambda: Encoder(tiny(width=4)),train[:192],views(flip=0)
     supervised = Encoder(tiny(width=4), ('adv',), projector(64, out=10, layers=1, norm=False))
-    for o in (ACL(net(), views(flip=0), weak, reg=AIR()), DynACL(net(), views(flip=0), weak), DynACL(net(), views(flip=0), weak, momentum=.9), SAT(supervised, None, weak)):
-        rcs = RCS(o, train, valid, .2, 1, 2, bs=64)
-        h = pretrain(o, rcs, 4, opt='adam', show=False)
-        assert len(rcs.selections)==2 and np.isfinite(h['loss']).all()
-        t,i = (gradients(o, train, rcs.candidates(0), u, key=(7,)) for u in ('batch','image'))
+    for o in (ACL(net(), v, weak, reg=AIR()), DynACL(net(), v, weak), DynACL(net(), v, weak, momentum=.9), SAT(supervised, None, weak),
+              SimCLR(net(), v), AdvCL(net(), v, weak, ks=()), AInfoNCE(net(), v, weak, ks=()), RoCL(net(), v, weak)):
+        rcs = RCS(o, some, valid[:32], .34, 1, 1, bs=64)
+        h = pretrain(o, rcs, 2, opt='adam', show=False)
+        assert len(rcs.selections)==1 and np.isfinite(h['loss']).all()
+        t,i = (gradients(o, some, rcs.candidates(0), u, key=(7,)) for u in ('batch','image'))
         q = torch.randn(t.full.shape[1])
-        assert torch.allclose(t.gains(q)[0], i.gains(q)[:64].sum(), atol=1e-5)
+        assert torch.allclose(t.gains(q), i.gains(q).view(-1,64).sum(1), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError, match='no gradient of DeACL reaches the projector'): RCS(DeACL(net(), net(), v, weak), some, valid[:32], .34, 0, bs=64).set_epoch(0)
 
 def test_strength_of_dynacl_reaches_the_table():
     from robustfm.methods.dynacl import DynACL

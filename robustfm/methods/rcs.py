@@ -156,13 +156,14 @@ def divergence(
     with evaluating(net), torch.no_grad(): return float(Probe(Head(net), x, attack, distance, bn_pair, bs).find().value())
 
 # %% ../../nbs/18_rcs.ipynb #2c1130b9
+def _half(head, precision): return torch.autocast(head.device.type, torch.bfloat16, enabled=precision=='bf16', cache_enabled=False) # a cached weight would not move
+
 @contextmanager
-def _still(objective, head, precision='fp32'):
+def _still(objective, head):
     "Evaluation mode, only the head differentiable, no compiled code that hooks cannot see, the layout that CPUs like; all as before afterwards"
     ps,cpu = {p:p.requires_grad for p in objective.parameters()},head.device.type=='cpu'
     with ExitStack() as stack:
         stack.enter_context(evaluating(objective))
-        stack.enter_context(torch.autocast(head.device.type, torch.bfloat16, enabled=precision=='bf16', cache_enabled=False)) # a cached weight would not move
         if any(getattr(m, '_compiled_call_impl', None) for m in objective.modules()): stack.enter_context(torch.compiler.set_stance('force_eager'))
         for m in _encoders(objective)*cpu: stack.callback(m.f.register_forward_pre_hook(lambda f, i: (i[0].contiguous(memory_format=torch.channels_last),)).remove)
         for p,r in ps.items(): stack.callback(p.requires_grad_, r); p.requires_grad_(False)
@@ -272,11 +273,11 @@ def gradients(
     head,(rank,world) = Head(objective.net),ranks
     def part(c, i, j):
         ids = torch.cat(batches[i:j]).to(images.x.device)
-        with seeded(head.device, *key, c): rows = _outer(objective, head, to_float(images.x[ids]).to(head.device), images.y[ids].to(head.device), j-i)
+        with seeded(head.device, *key, c), _half(head, precision): rows = _outer(objective, head, to_float(images.x[ids]).to(head.device), images.y[ids].to(head.device), j-i)
         if unit=='image': return [v.transpose(0,1).flatten(1) for r in rows for v in r]
         return [torch.cat([torch.einsum('kmno,kmni->moi', *(v.unflatten(1, (j-i,-1)) for v in (e,a))).flatten(1) for a,e in rows], 1)]
     chunks = list(_chunks([len(b) for b in batches], at_once))
-    with _still(objective, head, precision): mine = {c:part(c, i, j) for c,(i,j) in enumerate(chunks) if c%world==rank}
+    with _still(objective, head): mine = {c:part(c, i, j) for c,(i,j) in enumerate(chunks) if c%world==rank}
     k = _told(mine[0][0].shape[1]//head.shapes[0][1] if 0 in mine else 0, world, head.device) if unit=='image' else 0 # rows an image
     widths = [k*w for o,i in head.shapes for w in (i,o)] if k else [sum(o*i for o,i in head.shapes)]
     counts = [sum(len(b) for b in batches[i:j]) if k else j-i for i,j in chunks]
@@ -497,17 +498,22 @@ class RCS(Coreset):
         head = Head(self.objective.net)
         with counted(self.objective) as spent, _same_buffers(self.objective, self._ranks()[1]):
             table,ids = self.table(epoch)
-            with _still(self.objective, head, self.precision), seeded(head.device, self.seed, epoch, 'valid'), torch.no_grad(): picks,record = self.greedy(head, table)
+            with _still(self.objective, head), seeded(head.device, self.seed, epoch, 'valid'), torch.no_grad(): picks,record = self.greedy(head, table)
         self._now.update(log=[], logged=None)
         chosen = torch.cat([ids[i] for i in picks])[:self.budget]           # the last one is trimmed
         return chosen,dict(record, units=spent[0], **self._beside(chosen, ids, record['gains'], epoch))
 
     def greedy(self, head, table):
         "Picks from the table, and what is to be said about them"
-        probe,eta = self.probe(head).find(),self.eta*(2 if self.mode=='released' else 1)
+        with _half(head, self.precision): probe = self.probe(head).find()
+        eta = self.eta*(2 if self.mode=='released' else 1)
         found,q,before = probe.found,probe.gradient(),float(probe.value())
         if not q.isfinite().all(): raise FloatingPointError(f"the {self.distance} divergence of the validation images has no finite gradient; nothing was chosen")
-        def move(g): head.move(g, eta); return (probe if self.mode=='fast' else probe.find()).gradient()
+        def move(g):
+            head.move(g, eta)
+            if self.mode!='fast':
+                with _half(head, self.precision): probe.find()
+            return probe.gradient()
         budget,width = self.budget,1 if self.unit=='batch' else self.bs
         if self.mode=='released': budget,table.sizes = budget//self.bs*self.bs,[self.bs]*len(table)
         with head.restored(): picks,won,gains,drift = select(table, q, budget, move if eta else None, width)

@@ -7,7 +7,7 @@ __all__ = ['learning_rates', 'LARS', 'warmup_cosine', 'optimizer', 'Step', 'engi
            'steps', 'History', 'save_state', 'load_state', 'Run', 'open_run', 'describe', 'pretrain']
 
 # %% ../nbs/20_train.ipynb #83f1518f
-import json,math,signal,time,warnings
+import json,math,os,signal,time,warnings
 from contextlib import contextmanager,nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -94,7 +94,8 @@ def engine(
     if precision not in (None,'fp32','bf16','fp16'): raise ValueError(f"precision={precision!r} is unknown: choose 'fp32', 'bf16' or 'fp16'")
     if precision: AcceleratorState._reset_state() # a notebook may ask for another precision than the cell before
     torch.backends.cudnn.benchmark = True         # batches of one size: the fastest kernels are found once
-    return Accelerator(mixed_precision={'fp32':'no'}.get(precision, precision))
+    alone = torch.cuda.is_available() or int(os.environ.get('WORLD_SIZE', 1))<2 # else Accelerate would take each of several processes without a GPU for the only one
+    return Accelerator(cpu=not alone, mixed_precision={'fp32':'no'}.get(precision, precision))
 
 # %% ../nbs/20_train.ipynb #a5632fbb
 class GlobalBatchNorm(_BatchNorm):

@@ -74,14 +74,14 @@ def slim(run, net, test, device, extra):
     if size>limit: raise ValueError(f"{run.path} has {size:,} bytes, more than {limit:,}: fewer epochs between selections, or fewer images")
     return size
 
-def kit(data=None, out='gpu_runs', epochs=100, images=45000, bs=512, network='resnet18', precision=None, minutes=25., bench_bs=256, rounds=10, only=None):
+def kit(data=None, out='gpu_runs', epochs=100, images=45000, bs=512, network='resnet18', precision=None, minutes=25., bench_bs=256, rounds=10, bench=None, only=None):
     "Benchmark, then every plan there is time for -> the rows of the summary"
     out,end = Path(out),time.time()+60*minutes
     out.mkdir(parents=True, exist_ok=True)
     acc = engine(); device = acc.device
     precision = precision or ('bf16' if device.type=='cuda' and torch.cuda.is_bf16_supported() else 'fp16' if device.type=='cuda' else 'fp32')
     if not (out/'bench.json').exists():
-        (out/'bench.json').write_text(json.dumps(r := bench_step.measure(network, bench_bs, rounds, precision), indent=1))
+        (out/'bench.json').write_text(json.dumps(r := bench_step.measure(network, bench_bs, rounds, bench or ('fp32',precision,precision+'+compile')), indent=1))
         print(bench_step.table(r))
     train,test,origin = load(data, images)
     test,(valid,train) = test.to('cpu'),train.split(max(bs//2, 2))

@@ -348,11 +348,11 @@ def describe(o):
 
 @contextmanager
 def _interruptible():
-    "A list that fills when the process is asked to stop; asking twice interrupts at once"
+    "A list that fills when the process is asked to stop; a second Ctrl-C interrupts at once, unless a launcher only passes on the first"
     asked,old = [],{}
     def ask(sig, frame):
-        if asked: raise KeyboardInterrupt
-        asked.append(sig)
+        if asked and sig==signal.SIGINT and time.time()-asked[0]>1: raise KeyboardInterrupt
+        asked.append(time.time())
     try:
         for s in (signal.SIGINT,signal.SIGTERM): old[s] = signal.signal(s, ask)
     except ValueError: pass # not the main thread: whoever runs it decides

@@ -10,6 +10,7 @@ from pathlib import Path
 import robustfm
 import pytest, torch, torch.distributed as dist
 from robustfm.attacks import L2, Linf, PGD
+from robustfm.augment import views
 from robustfm.data import Batches, digits, shapes
 from robustfm.losses import nt_xent
 from robustfm.methods.acl import ACL
@@ -88,7 +89,7 @@ def refused(folder, train, acc, bs=32):
     said = []
     def call(epochs):
         torch.manual_seed(0)
-        try: pretrain(methods['simclr'](), Batches(train[:72], bs=bs), epochs, run=folder/f'run{acc.num_processes}', show=False); said.append('')
+        try: pretrain(SimCLR(net('clean'), views(flip=0)), Batches(train[:72], bs=bs), epochs, run=folder/f'run{acc.num_processes}', show=False); said.append('')
         except ValueError as e: said.append(str(e))
     for epochs in (1,1,2): call(epochs); acc.wait_for_everyone()
     every = [None]*acc.num_processes
@@ -185,11 +186,11 @@ def test_a_batch_that_cannot_be_shared_is_refused():
     with pytest.raises(ValueError, match='batch of 30 cannot be shared equally by 4 processes'): Batches(shapes(60, size=8), bs=30).shard(0, 4)
 
 @pytest.mark.slow
-@pytest.mark.parametrize('launcher', [('accelerate.commands.launch','--multi_gpu','--num_processes',2,'--num_machines',1,'--mixed_precision','no','--dynamo_backend','no','--main_process_port'),
-                                      ('torch.distributed.run','--nnodes',1,'--nproc_per_node',2,'--master_port')])
+@pytest.mark.parametrize('launcher', [('accelerate.commands.launch','--multi_gpu','--num_processes',2,'--num_machines',1,'--mixed_precision','no','--dynamo_backend','no','--main_process_port','{port}','-m'),
+                                      ('torch.distributed.run','--nnodes',1,'--nproc_per_node',2,'--master_port','{port}','-m','--')])
 def test_command_line_on_two_processes(launcher, tmp_path):
     "As the notebook says it: two processes on a machine without a GPU, one run folder, one line at the end"
-    r = subprocess.run([sys.executable, '-m', *map(str, launcher), free_port(), '-m', 'robustfm.cli', 'pretrain', '--run', tmp_path/'run', '--epochs', '1',
+    r = subprocess.run([sys.executable, '-m', *(str(o).format(port=free_port()) for o in launcher), 'robustfm.cli', 'pretrain', '--run', tmp_path/'run', '--epochs', '1',
                         *'--network tiny --data digits --images 128 --opt adam --steps 1 --bs 64 --reg air'.split()],
                        capture_output=True, text=True, timeout=400, env=os.environ | dict(OMP_NUM_THREADS='1', GLOO_SOCKET_IFNAME='lo', CUDA_VISIBLE_DEVICES=''))
     assert r.returncode==0, r.stderr[-3000:]

@@ -152,7 +152,7 @@ def measure(network='resnet18', bs=32, rounds=3, names=('fp32','bf16'), attack_s
         ratio,p,t = seconds['released']/s,'fp32' if name=='released' else name.split('+')[0],float(np.median(s[:,0]))
         f,b = counts.get(name) or counts.get(p) or (None,None)
         rows[name] = dict(seconds=t, ratio=float(np.median(ratio[:,0])), quartiles=np.percentile(ratio[:,0], (25,75)).tolist(), ratio_cpu=float(np.median(ratio[:,1])),
-                          executed_F=None if '+' in name or f is None else f/one/bs, flop=need*one*bs, bytes=b, mfu=need*one*bs/t/peaks[p], peak=peaks[p], memory=memory.get(name),
+                          executed_F=None if '+' in name or f is None else f/one/bs, flops=f, bytes=b, mfu=need*one*bs/t/peaks[p], peak=peaks[p], memory=memory.get(name),
                           views=(pil if name=='released' else aug)/t, stall=(pil if name=='released' else batch)/t)
     return dict(machine=machine(dev), when=time.strftime('%Y-%m-%d'), network=network, bs=bs, rounds=rounds, attack_steps=attack_steps, images=images.name, F=one, needed_F=need,
                 executed_F_air=air, bandwidth=bandwidth(dev), rows=rows, memory=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss*1024)
@@ -179,7 +179,7 @@ def judge(r, record=False, path=here.with_suffix('.json')):
     for name,o in r['rows'].items():
         if name=='released': continue
         if o['executed_F'] and o['executed_F']>1.02*r['needed_F']: bad.append(f"{name}: {o['executed_F']:.1f}F executed, {r['needed_F']}F needed")
-        if not record and name in known and o['ratio']<.8*known[name]['ratio']: bad.append(f"{name}: {o['ratio']:.2f} times as fast as the released arithmetic, {known[name]['ratio']:.2f} were recorded")
+        if not record and name in known and o['ratio']<.8*known[name]['ratio']: bad.append(f"{name}: {o['ratio']:.2f} times as fast, {known[name]['ratio']:.2f} were recorded")
     if record: path.write_text(json.dumps({**old, key(r):r}, indent=1)+'\n')
     elif not known: print('nothing was recorded on such a machine: --record keeps this for comparison')
     return bad

@@ -11,7 +11,7 @@ import robustfm
 import pytest, torch, torch.distributed as dist
 from robustfm.attacks import L2, Linf, PGD
 from robustfm.augment import views
-from robustfm.data import Batches, digits, shapes
+from robustfm.data import Batches, digits
 from robustfm.losses import nt_xent
 from robustfm.methods.acl import ACL
 from robustfm.methods.advcl import AdvCL
@@ -171,19 +171,6 @@ def test_two_processes_choose_the_same_coresets_as_one(runs):
 def test_attacks_do_not_exchange_gradients(runs):
     h = runs[1][2]['hooks']
     assert h['forward']==0 and h['backward']>0
-
-def test_shards_are_the_batches():
-    b = Batches(shapes(50, size=8), bs=12)
-    for e in (0,3):
-        parts = [b.shard(r, 3) for r in range(3)]
-        for o in (b,*parts): o.set_epoch(e)
-        whole = b.indices()
-        assert len({len(o) for o in parts})==1
-        for i,idx in enumerate(zip(*(o.indices() for o in parts))):
-            assert len({len(j) for j in idx})==1 and torch.cat(idx).equal(whole[i][:sum(map(len, idx))])
-
-def test_a_batch_that_cannot_be_shared_is_refused():
-    with pytest.raises(ValueError, match='batch of 30 cannot be shared equally by 4 processes'): Batches(shapes(60, size=8), bs=30).shard(0, 4)
 
 @pytest.mark.slow
 @pytest.mark.parametrize('launcher', [('accelerate.commands.launch','--multi_gpu','--num_processes',2,'--num_machines',1,'--mixed_precision','no','--dynamo_backend','no','--main_process_port','{port}','-m'),

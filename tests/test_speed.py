@@ -7,7 +7,7 @@ import pytest, torch
 from types import SimpleNamespace
 from robustfm.attacks import Linf, PGD
 from robustfm.augment import views
-from robustfm.data import Batches, shapes
+from robustfm.data import Batches, Images, shapes
 from robustfm.methods.acl import ACL
 from robustfm.methods.air import AIR
 from robustfm.methods.deacl import DeACL
@@ -69,10 +69,9 @@ def test_fp16_attack_scales_its_loss_by_a_constant():
     assert objective.perturb(weigh, x).equal(x)
     with torch.autocast('cpu', torch.float16): assert (objective.perturb(weigh, x)-x).abs().max()>.02
 
-def peak(objective, x, y, folder):
-    "Largest number of bytes held at once during forward and backward"
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as prof: objective(x, y)[0].backward()
-    objective.zero_grad()
+def peak(f, folder):
+    "Largest number of bytes that are held at once while f runs, beyond those before"
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as prof: f()
     prof.export_chrome_trace(str(folder/'trace.json'))
     events = [e for e in json.loads((folder/'trace.json').read_text())['traceEvents'] if e.get('name')=='[memory]']
     held = top = 0
@@ -82,9 +81,19 @@ def peak(objective, x, y, folder):
 def test_the_attack_leaves_no_graph(tmp_path):
     "The peak of a step with an attack is that of one without"
     x,y = torch.rand(32, 3, 16, 16),torch.zeros(32)
-    with_attack,without = (peak(acl(Encoder(tiny(3, 16)), steps=k), x, y, tmp_path) for k in (3,0))
+    def step(k):
+        objective = acl(Encoder(tiny(3, 16)), steps=k)
+        return peak(lambda: objective(x, y)[0].backward(), tmp_path)
+    with_attack,without = step(3),step(0)
     print(f'{with_attack/1e6:.1f} MB with attack, {without/1e6:.1f} MB without')
     assert with_attack<=1.1*without
+
+def test_images_stay_bytes(tmp_path):
+    "50,000 images of 32×32 are 154 MB; of their floats never more than four batches are held"
+    images = Images(torch.zeros(50000, 3, 32, 32, dtype=torch.uint8))
+    top = peak(lambda: [None for _ in zip(range(3), Batches(images, bs=512))], tmp_path)
+    print(f'{top/1e6:.1f} MB')
+    assert images.x.nbytes==50000*3*32*32 and top<4*512*3*32*32*4
 
 @pytest.mark.slow
 def test_one_graph_for_each_use_and_none_later():

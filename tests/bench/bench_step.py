@@ -1,6 +1,6 @@
 """One ACL step, ours and the released arithmetic, in alternation on the same images
 
-    python tests/bench/bench_step.py [--bs 32] [--rounds 3] [--ours fp32,bf16] [--record] [--out FILE.json]
+    python tests/bench/bench_step.py [--bs 8] [--rounds 3] [--ours fp32,bf16] [--record] [--out FILE.json]
 
 The released arithmetic, rebuilt from its description: views by PIL, one image at a time; an attack that calls .backward() and so computes
 weight gradients as well; single precision throughout; five .item() a step. All have the same networks, sizes and numbers of steps. One round
@@ -117,7 +117,7 @@ def ours(net, images, bs, acc, attack_steps, reg=None):
     objective = ACL(net, views(scale=(.1,1.)), PGD(Linf(8/255), alpha=2/255, steps=attack_steps), reg=reg)
     return objective,steps(objective, Batches(images, bs=bs, drop_last=True), 'sgd', 10**6, accelerator=acc)
 
-def measure(network='resnet18', bs=32, rounds=3, names=('fp32','bf16'), attack_steps=5, log=print):
+def measure(network='resnet18', bs=8, rounds=3, names=('fp32','bf16'), attack_steps=5, log=print):
     "All numbers of one comparison"
     torch.manual_seed(0)
     dev,images,net = engine(names[0].split('+')[0]).device,pictures(4*bs),Encoder(networks[network]())
@@ -179,7 +179,8 @@ def judge(r, record=False, path=here.with_suffix('.json')):
     for name,o in r['rows'].items():
         if name=='released': continue
         if o['executed_F'] and o['executed_F']>1.02*r['needed_F']: bad.append(f"{name}: {o['executed_F']:.1f}F executed, {r['needed_F']}F needed")
-        if not record and name in known and o['ratio']<.8*known[name]['ratio']: bad.append(f"{name}: {o['ratio']:.2f} times as fast, {known[name]['ratio']:.2f} were recorded")
+        k = 'ratio' if r['machine']['gpu'] or 'ratio_cpu' not in o else 'ratio_cpu'             # on a shared processor its seconds say more than the clock
+        if not record and name in known and o[k]<.8*known[name][k]: bad.append(f"{name}: {o[k]:.2f} times as fast, {known[name][k]:.2f} were recorded")
     if record: path.write_text(json.dumps({**old, key(r):r}, indent=1)+'\n')
     elif not known: print('nothing was recorded on such a machine: --record keeps this for comparison')
     return bad
@@ -187,7 +188,7 @@ def judge(r, record=False, path=here.with_suffix('.json')):
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     gpu = torch.cuda.is_available()
-    p.add_argument('--network', default='resnet18', choices=networks); p.add_argument('--bs', type=int, default=256 if gpu else 32); p.add_argument('--rounds', type=int, default=10 if gpu else 3)
+    p.add_argument('--network', default='resnet18', choices=networks); p.add_argument('--bs', type=int, default=256 if gpu else 8); p.add_argument('--rounds', type=int, default=10 if gpu else 3)
     p.add_argument('--ours', default='fp32,bf16,bf16+compile' if gpu else 'fp32,bf16'); p.add_argument('--record', action='store_true'); p.add_argument('--out', type=Path)
     a = p.parse_args()
     r = measure(a.network, a.bs, a.rounds, a.ours.split(','))

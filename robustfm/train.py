@@ -7,7 +7,7 @@ __all__ = ['learning_rates', 'LARS', 'warmup_cosine', 'optimizer', 'Step', 'engi
            'steps', 'History', 'save_state', 'load_state', 'Run', 'open_run', 'describe', 'pretrain']
 
 # %% ../nbs/20_train.ipynb #83f1518f
-import json,math,signal,time,warnings
+import json,math,os,signal,time,warnings
 from contextlib import contextmanager,nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -94,7 +94,8 @@ def engine(
     if precision not in (None,'fp32','bf16','fp16'): raise ValueError(f"precision={precision!r} is unknown: choose 'fp32', 'bf16' or 'fp16'")
     if precision: AcceleratorState._reset_state() # a notebook may ask for another precision than the cell before
     torch.backends.cudnn.benchmark = True         # batches of one size: the fastest kernels are found once
-    return Accelerator(mixed_precision={'fp32':'no'}.get(precision, precision))
+    alone = torch.cuda.is_available() or int(os.environ.get('WORLD_SIZE', 1))<2 # else Accelerate would take each of several processes without a GPU for the only one
+    return Accelerator(cpu=not alone, mixed_precision={'fp32':'no'}.get(precision, precision))
 
 # %% ../nbs/20_train.ipynb #a5632fbb
 class GlobalBatchNorm(_BatchNorm):
@@ -168,7 +169,7 @@ def steps(
     acc   = accelerator or engine()
     dev,many,dtype = acc.device,acc.num_processes>1,dict(bf16=torch.bfloat16, fp16=torch.float16).get(acc.mixed_precision)
     cast  = lambda: torch.autocast(dev.type, dtype) if dtype else nullcontext()
-    objective.to(dev, **(dict(memory_format=torch.channels_last) if dtype and dev.type=='cuda' else {})).train() # tensor cores want channels last
+    objective.to(dev, **(dict(memory_format=torch.channels_last) if dtype else {})).train() # units for half precision want channels last; single precision on a CPU does not
     opt,scaler = optimizer(objective, opt),acc.scaler or torch.amp.GradScaler(dev.type, enabled=False)
     model   = distributed(objective, dev) if many else objective
     batches = _part(batches, acc)
@@ -347,11 +348,11 @@ def describe(o):
 
 @contextmanager
 def _interruptible():
-    "A list that fills when the process is asked to stop; asking twice interrupts at once"
+    "A list that fills when the process is asked to stop; a second Ctrl-C interrupts at once, unless a launcher only passes on the first"
     asked,old = [],{}
     def ask(sig, frame):
-        if asked: raise KeyboardInterrupt
-        asked.append(sig)
+        if asked and sig==signal.SIGINT and time.time()-asked[0]>1: raise KeyboardInterrupt
+        asked.append(time.time())
     try:
         for s in (signal.SIGINT,signal.SIGTERM): old[s] = signal.signal(s, ask)
     except ValueError: pass # not the main thread: whoever runs it decides

@@ -1,16 +1,17 @@
-"""Two processes equal one: the same loss, gradients, statistics and coresets, whatever the method.
+"""Two processes equal one, and four: the same loss, gradients, statistics and coresets, whatever the method.
 
-    python tests/test_distributed.py FILE     all methods on the processes that RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT tell of; what came out, into FILE
+    python tests/test_distributed.py FOLDER     the same trainings on one, two and four processes; what came out, into FOLDER/1.safetensors …
 
-The processes talk through gloo on this machine. There SyncBatchNorm does not run, so the statistics of the whole batch come from
-`GlobalBatchNorm`; on GPUs they come from SyncBatchNorm, which this test does not see. Views are fixed functions of the image and attacks
-start at the images: what is random differs from process to process, as it should."""
+The processes are started by Accelerate's `notebook_launcher`, as from a cell, and talk through gloo on this machine. There SyncBatchNorm does not
+run, so the statistics of the whole batch come from `GlobalBatchNorm`; on GPUs they come from SyncBatchNorm, which this test does not see. Views are
+fixed functions of the image and attacks start at the images: what is random differs from process to process, as it should."""
 import json, os, socket, subprocess, sys
 from pathlib import Path
 import robustfm
 import pytest, torch, torch.distributed as dist
 from robustfm.attacks import L2, Linf, PGD
-from robustfm.data import Batches, digits, shapes
+from robustfm.augment import views
+from robustfm.data import Batches, digits
 from robustfm.losses import nt_xent
 from robustfm.methods.acl import ACL
 from robustfm.methods.advcl import AdvCL
@@ -22,7 +23,7 @@ from robustfm.methods.rcs import RCS
 from robustfm.methods.rocl import RoCL
 from robustfm.models import DualBN, Encoder, tiny
 from robustfm.objective import SimCLR
-from robustfm.train import GlobalBatchNorm, distributed, engine, load_state, save_state, steps
+from robustfm.train import GlobalBatchNorm, distributed, engine, load_state, open_run, pretrain, save_state, steps
 
 class turns:
     "A view that only the image and the number of the call decide"
@@ -59,22 +60,41 @@ def trained(objective, batches, acc, epochs=1):
         if s.step==0: out['grad'] = {k:p.grad.clone() for k,p in objective.named_parameters() if p.grad is not None}
     return out | dict(state={k:v.clone() for k,v in objective.state_dict().items()})
 
-def everything():
+def everything(folder):
     "All methods on the processes there are"
-    from accelerate import Accelerator
     torch.set_num_threads(1)
-    acc,(train,valid,_),out = Accelerator(cpu=True),digits(),{}
+    acc,(train,valid,_),out = engine(),digits(),{}
     for name,make in methods.items():
         torch.manual_seed(0)
-        out[name] = trained(double(make()), Batches(train[:120], bs=32), acc)         # 3 full batches and a smaller one
+        out[name] = trained(double(make()), Batches(train[:72], bs=32), acc)          # 2 full batches and a smaller one
     torch.manual_seed(0)
     acl = ACL(net(*dual), turns(), PGD(L2(.5), steps=3, random_start=False))          # RCS reckons in single precision; this attack has no sign
     batches = RCS(acl, train[:128], valid[:64], fraction=.5, warmup=1, every=1, bs=16)
     out['rcs'] = trained(acl, batches, acc, 3) | dict(chosen=[torch.as_tensor(s['indices']).long() for s in batches.selections])
     torch.manual_seed(0)
     out['single'] = trained(ACL(net(*dual), turns(), PGD(L2(.5), steps=3, random_start=False), reg=AIR()), Batches(train[:64], bs=32), acc)
-    if acc.num_processes>1: out['hooks'] = hooks(acc, train)
-    if acc.is_main_process: save_state(sys.argv[1], out)
+    if acc.num_processes>1: out |= dict(hooks=hooks(acc, train), refused=refused(folder, train, acc))
+    if acc.is_main_process: save_state(folder/f'{acc.num_processes}.safetensors', out)
+
+def four(folder):
+    "One method, on batches that four can share and on batches that they cannot"
+    torch.set_num_threads(1)
+    acc,(train,_,_) = engine(),digits()
+    torch.manual_seed(0)
+    out = dict(acl=trained(double(methods['acl']()), Batches(train[:72], bs=32), acc), refused=refused(folder, train, acc, bs=30))
+    if acc.is_main_process: save_state(folder/'4.safetensors', out)
+
+def refused(folder, train, acc, bs=32):
+    "What each process says to a run that begins, goes on, and is called with another number of epochs"
+    said = []
+    def call(epochs):
+        torch.manual_seed(0)
+        try: pretrain(SimCLR(net('clean'), views(flip=0)), Batches(train[:72], bs=bs), epochs, run=folder/f'run{acc.num_processes}', show=False); said.append('')
+        except ValueError as e: said.append(str(e))
+    for epochs in (1,1,2): call(epochs); acc.wait_for_everyone()
+    every = [None]*acc.num_processes
+    dist.all_gather_object(every, said)
+    return every
 
 def hooks(acc, train):
     "Gradient exchanges during the forward pass, attack and all; and during the backward pass"
@@ -90,24 +110,16 @@ def hooks(acc, train):
     assert all(isinstance(b, GlobalBatchNorm) for m in objective.modules() if isinstance(m, DualBN) for b in m.bns.values())
     return dict(forward=before, backward=counts[0]-before)
 
-def processes(n, *args, timeout=400):
-    "Run `python *args` as n processes of one group"
-    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
-    env = lambda r: os.environ | dict(RANK=str(r), LOCAL_RANK=str(r), WORLD_SIZE=str(n), MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port), OMP_NUM_THREADS='1', GLOO_SOCKET_IFNAME='lo', CUDA_VISIBLE_DEVICES='')
-    ps = [subprocess.Popen([sys.executable, *map(str, args)], env=env(r) if n>1 else {k:v for k,v in env(0).items() if k not in ('RANK','LOCAL_RANK','WORLD_SIZE')}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for r in range(n)]
-    try: outs = [p.communicate(timeout=timeout)[0] for p in ps]
-    finally:
-        for p in ps: p.kill()
-    return [p.returncode for p in ps],outs
+def free_port():
+    with socket.socket() as s: s.bind(('127.0.0.1', 0)); return str(s.getsockname()[1])
 
 @pytest.fixture(scope='module')
 def runs(tmp_path_factory):
-    folder,out = tmp_path_factory.mktemp('distributed'),[]
-    for n in (1,2):
-        codes,said = processes(n, __file__, folder/f'{n}.safetensors')
-        assert not any(codes), said[0][-3000:]+said[-1][-3000:]
-        out.append(load_state(folder/f'{n}.safetensors'))
-    return out
+    folder = tmp_path_factory.mktemp('distributed')
+    r = subprocess.run([sys.executable, __file__, folder], capture_output=True, text=True, timeout=400,
+                       env=os.environ | dict(OMP_NUM_THREADS='1', GLOO_SOCKET_IFNAME='lo', CUDA_VISIBLE_DEVICES=''))
+    assert r.returncode==0, (r.stdout+r.stderr)[-3000:]
+    return folder,{n:load_state(folder/f'{n}.safetensors') for n in (1,2,4)}
 
 def far(a, b):
     "Relative distance of two tensors"
@@ -126,60 +138,56 @@ def apart(one, two):
 @pytest.mark.slow
 @pytest.mark.parametrize('name', methods)
 def test_two_processes_equal_one(runs, name):
-    distance,where = apart(*(r[name] for r in runs))
+    distance,where = apart(*(runs[1][n][name] for n in (1,2)))
     print(f'{name}: {distance:.1e} ({where})')
     assert distance<1e-8, where
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['single','rcs'])
 def test_two_processes_equal_one_in_single_precision(runs, name):
-    a,b = (dict(r[name], state={}, loss=r[name]['loss'][:1]) for r in runs)
+    a,b = (dict(r[name], state={}, loss=r[name]['loss'][:1]) for r in (runs[1][1],runs[1][2]))
     distance,where = apart(a, b)
     print(f'{name}: {distance:.1e} ({where})')
     assert distance<1e-5, where
 
 @pytest.mark.slow
+def test_four_processes_equal_one(runs):
+    assert apart(runs[1][1]['acl'], runs[1][4]['acl'])[0]<1e-8
+
+@pytest.mark.slow
+def test_every_process_refuses_the_same(runs):
+    "One run folder, that goes on and refuses other settings; and four processes cannot share a batch of 30"
+    folder,r = runs
+    assert all(a==b=='' and 'epochs (1 there, 2 here)' in c for a,b,c in r[2]['refused']) and open_run(folder/'run2').finished
+    assert all('a batch of 30 cannot be shared equally by 4 processes' in c for four in r[4]['refused'] for c in four[:2]), r[4]['refused']
+    assert len(r[4]['refused'])==4 and not open_run(folder/'run4').checkpoint.exists()
+
+@pytest.mark.slow
 def test_two_processes_choose_the_same_coresets_as_one(runs):
-    one,two = (r['rcs']['chosen'] for r in runs)
+    one,two = (runs[1][n]['rcs']['chosen'] for n in (1,2))
     assert len(one)==2 and all(a.equal(b) for a,b in zip(one, two))
 
 @pytest.mark.slow
 def test_attacks_do_not_exchange_gradients(runs):
-    assert runs[1]['hooks']['forward']==0 and runs[1]['hooks']['backward']>0
-
-def test_shards_are_the_batches():
-    b = Batches(shapes(50, size=8), bs=12)
-    for e in (0,3):
-        parts = [b.shard(r, 3) for r in range(3)]
-        for o in (b,*parts): o.set_epoch(e)
-        whole = b.indices()
-        assert len({len(o) for o in parts})==1
-        for i,idx in enumerate(zip(*(o.indices() for o in parts))):
-            assert len({len(j) for j in idx})==1 and torch.cat(idx).equal(whole[i][:sum(map(len, idx))])
-
-def test_a_batch_that_cannot_be_shared_is_refused():
-    with pytest.raises(ValueError, match='batch of 30 cannot be shared equally by 4 processes'): Batches(shapes(60, size=8), bs=30).shard(0, 4)
-
-def launch(*args, timeout=300):
-    with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
-    return subprocess.run([sys.executable, '-m', 'accelerate.commands.launch', '--multi_gpu', '--num_processes', '2', # with --cpu it would start one process; without a GPU it starts two on the CPU
-                            '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no',
-                           '--main_process_port', str(port), '-m', 'robustfm.cli', 'pretrain', *map(str, args)],
-                          capture_output=True, text=True, timeout=timeout, env=os.environ | dict(OMP_NUM_THREADS='1', GLOO_SOCKET_IFNAME='lo', CUDA_VISIBLE_DEVICES='', ACCELERATE_USE_CPU='true'))
+    h = runs[1][2]['hooks']
+    assert h['forward']==0 and h['backward']>0
 
 @pytest.mark.slow
-def test_command_line_under_accelerate_launch(tmp_path):
-    "Two processes, one folder; it goes on, and refuses what it was not told before"
-    from robustfm.train import open_run
-    small = '--network','tiny','--data','digits','--images',256,'--opt','adam','--steps',1,'--bs',64
-    r = launch('--run', tmp_path/'run', '--reg', 'air', '--epochs', 2, *small)
+@pytest.mark.parametrize('launcher', [('accelerate.commands.launch','--multi_gpu','--num_processes',2,'--num_machines',1,'--mixed_precision','no','--dynamo_backend','no','--main_process_port','{port}','-m'),
+                                      ('torch.distributed.run','--nnodes',1,'--nproc_per_node',2,'--master_port','{port}','-m','--')])
+def test_command_line_on_two_processes(launcher, tmp_path):
+    "As the notebook says it: two processes on a machine without a GPU, one run folder, one line at the end"
+    r = subprocess.run([sys.executable, '-m', *(str(o).format(port=free_port()) for o in launcher), 'robustfm.cli', 'pretrain', '--run', tmp_path/'run', '--epochs', '1',
+                        *'--network tiny --data digits --images 128 --opt adam --steps 1 --bs 64 --reg air'.split()],
+                       capture_output=True, text=True, timeout=400, env=os.environ | dict(OMP_NUM_THREADS='1', GLOO_SOCKET_IFNAME='lo', CUDA_VISIBLE_DEVICES=''))
     assert r.returncode==0, r.stderr[-3000:]
     run = open_run(tmp_path/'run')
-    assert run.finished and run.config['processes']==2 and len(run.history)==2 and r.stdout.count('100% done')==1
+    assert run.finished and run.config['processes']==2 and len(run.history)==1 and r.stdout.count('100% done')==1
     assert run.encoder()(torch.rand(2,1,8,8), bn='adv').isfinite().all()
-    r = launch('--run', tmp_path/'run', '--reg', 'air', '--epochs', 3, *small)
-    assert r.returncode and 'epochs (2 there, 3 here)' in r.stderr, r.stderr[-3000:]
-    r = launch('--run', tmp_path/'odd', '--epochs', 1, *small[:-1], 31)
-    assert r.returncode and 'a batch of 31 cannot be shared equally by 2 processes' in r.stderr and not (tmp_path/'odd'/'checkpoint.safetensors').exists()
 
-if __name__=='__main__': everything()
+if __name__=='__main__':
+    from accelerate import notebook_launcher
+    torch.set_num_threads(1)
+    folder = Path(sys.argv[1])
+    for f,n in ((everything,2),(four,4)): notebook_launcher(f, (folder,), num_processes=n, use_port=free_port())
+    everything(folder)

@@ -12,7 +12,7 @@ from robustfm.train import open_run
 def test_kit_at_toy_size(tmp_path, capsys):
     x = shapes(200)
     np.savez_compressed(tmp_path/'some.npz', x=x.x.permute(0,2,3,1).numpy(), y=x.y.numpy().astype(np.uint8))
-    toy = dict(data=tmp_path/'some.npz', out=tmp_path/'runs', epochs=2, images=100, bs=8, network='tiny', bench_bs=4, rounds=1)
+    toy = dict(data=tmp_path/'some.npz', out=tmp_path/'runs', epochs=2, images=100, bs=8, network='tiny', bench_bs=4, rounds=1, bench=('fp32','bf16'))
     rows = gpu_kit.kit(**toy)
     assert [r['name'] for r in rows]==['simclr','acl','acl-air','dynacl-air','acl-rcs-0.2','acl-random-0.2','acl-rcs-0.1','acl-random-0.1']
     for r in rows:
@@ -23,8 +23,9 @@ def test_kit_at_toy_size(tmp_path, capsys):
     assert gpu_kit.kit(**toy)==rows                                    # from the folders
 
 def test_a_slower_step_is_noticed(tmp_path):
-    r = dict(machine=dict(gpu=None, cpu='a', cores=2), network='tiny', bs=4, precision='fp32', compile=False, ratio=1.5, executed_F=31.7, needed_F=32.)
+    row = lambda ratio,executed=31.7: dict(ratio=ratio, executed_F=executed)
+    r = lambda *a: dict(machine=dict(gpu=None, cpu='a', cores=2), network='tiny', bs=4, needed_F=32, rows=dict(released=row(1., 42.), bf16=row(*a)))
     path = tmp_path/'recorded.json'
-    assert not bench_step.judge(r, record=True, path=path) and not bench_step.judge(r|dict(ratio=1.25), path=path)
-    assert '1.10 times' in bench_step.judge(r|dict(ratio=1.1), path=path)[0]
-    assert '42.0F executed' in bench_step.judge(r|dict(executed_F=42.), path=path)[0]
+    assert not bench_step.judge(r(1.5), record=True, path=path) and not bench_step.judge(r(1.25), path=path)
+    assert bench_step.judge(r(1.1), path=path)==['bf16: 1.10 times as fast, 1.50 were recorded']
+    assert '42.0F executed' in bench_step.judge(r(1.5, 42.), path=path)[0]

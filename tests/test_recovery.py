@@ -82,6 +82,7 @@ def everything(top):
     for name,sig in (('term',signal.SIGTERM),('int',signal.SIGINT)):
         life = Life(top/name, save_every=1e9)
         life.steps(9)
+        if name=='term': os.kill(life.pid, signal.SIGINT)            # as when a cluster and a launcher both pass it on
         out[name] = life.end(sig),life.said()
         out[name+' after'] = (life := Life(top/name, save_every=1e9)).end(),life.said()
     small = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))   # no file may grow beyond: a disk that is full

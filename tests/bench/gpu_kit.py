@@ -1,10 +1,12 @@
 """What a machine with a GPU is asked to bring home: the benchmark, and timed pre-trainings on CIFAR-10 as run folders of at most 2 MB
 
-    PYTHONPATH=. python tests/bench/gpu_kit.py --data CIFAR [--out gpu_runs] [--epochs 100] [--images 45000] [--minutes 25]
+    PYTHONPATH=. python tests/bench/gpu_kit.py --data CIFAR [--out gpu_runs] [--epochs 100] [--images 45000] [--minutes 25] [--compile]
 
 CIFAR is a folder with cifar-10-batches-py, or an .npz file with x (N,32,32,3) uint8 and y, written by `--pack FILE.npz --images 15000` where the
-data is: 15,000 images are some 40 MB. Without either, it runs on generated shapes and says so. It needs torch, torchvision and accelerate, and no
-network. Methods that no longer fit into `--minutes` are left out by name, and what is done is not done again by the same call."""
+data is: 15,000 images are some 40 MB. Without either, it runs on generated shapes and says so. It needs this folder, torch, torchvision
+and accelerate (with the safetensors and tqdm that come with it), one GPU of 16 GB or more, and no network. Methods that no longer fit into `--minutes`
+are left out by name; what is done is not done again by the same call, and what was cut short goes on. Bring home bench.json, summary.json and the
+folders that have a provenance.json; one without it was cut short and is large."""
 import argparse, json, sys, time
 from pathlib import Path
 import robustfm
@@ -74,14 +76,14 @@ def slim(run, net, test, device, extra):
     if size>limit: raise ValueError(f"{run.path} has {size:,} bytes, more than {limit:,}: fewer epochs between selections, or fewer images")
     return size
 
-def kit(data=None, out='gpu_runs', epochs=100, images=45000, bs=512, network='resnet18', precision=None, minutes=25., bench_bs=256, rounds=10, only=None):
+def kit(data=None, out='gpu_runs', epochs=100, images=45000, bs=512, network='resnet18', precision=None, minutes=25., bench_bs=256, rounds=10, bench=None, only=None, compile=False):
     "Benchmark, then every plan there is time for -> the rows of the summary"
     out,end = Path(out),time.time()+60*minutes
     out.mkdir(parents=True, exist_ok=True)
     acc = engine(); device = acc.device
     precision = precision or ('bf16' if device.type=='cuda' and torch.cuda.is_bf16_supported() else 'fp16' if device.type=='cuda' else 'fp32')
     if not (out/'bench.json').exists():
-        (out/'bench.json').write_text(json.dumps(r := bench_step.measure(network, bench_bs, rounds, precision), indent=1))
+        (out/'bench.json').write_text(json.dumps(r := bench_step.measure(network, bench_bs, rounds, bench or ('fp32',precision,precision+'+compile')), indent=1))
         print(bench_step.table(r))
     train,test,origin = load(data, images)
     test,(valid,train) = test.to('cpu'),train.split(max(bs//2, 2))
@@ -92,9 +94,9 @@ def kit(data=None, out='gpu_runs', epochs=100, images=45000, bs=512, network='re
         if time.time()>end: print(f'{name}: left out, {minutes:g} minutes are over'); continue
         torch.manual_seed(0)
         objective,batches = make(train, valid)
-        h = pretrain(objective, batches, epochs, opt='sgd', precision=precision, run=out/name, show=lambda h: time.time()>end)
+        h = pretrain(objective, batches, epochs, opt='sgd', precision=precision, compile=compile, run=out/name, show=lambda h: time.time()>end)
         if not h or h[-1]['progress']<1: print(f'{name}: cut short, {minutes:g} minutes are over'); continue
-        row = dict(name=name, images=origin, epochs=epochs, bs=bs, precision=precision, seconds=h[-1]['seconds'], seconds_per_epoch=h[-1]['seconds']/epochs, loss=h[-1]['loss'],
+        row = dict(name=name, images=origin, epochs=epochs, bs=bs, precision=precision, compile=compile, seconds=h[-1]['seconds'], seconds_per_epoch=h[-1]['seconds']/epochs, loss=h[-1]['loss'],
                    when=time.strftime('%Y-%m-%d'), **bench_step.machine(device))
         size = slim(out/name, objective.net, test, device, row)
         rows.append(row)
@@ -105,7 +107,7 @@ def kit(data=None, out='gpu_runs', epochs=100, images=45000, bs=512, network='re
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument('--data'); p.add_argument('--out', default='gpu_runs'); p.add_argument('--pack'); p.add_argument('--epochs', type=int, default=100); p.add_argument('--images', type=int, default=45000)
-    p.add_argument('--bs', type=int, default=512); p.add_argument('--network', default='resnet18', choices=bench_step.networks); p.add_argument('--precision'); p.add_argument('--minutes', type=float, default=25.)
+    p.add_argument('--bs', type=int, default=512); p.add_argument('--network', default='resnet18', choices=bench_step.networks); p.add_argument('--precision'); p.add_argument('--minutes', type=float, default=25.); p.add_argument('--compile', action='store_true')
     a = vars(p.parse_args())
     path = a.pop('pack')
     if path: pack(a['data'], path, a['images'])

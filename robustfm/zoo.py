@@ -448,7 +448,9 @@ def _hub():
     from huggingface_hub import ModelHubMixin,hf_hub_download
     name = 'model.safetensors'
     class Hub(ModelHubMixin, library_name='robustfm', tags=['robustness','self-supervised']):
-        def _save_pretrained(self, folder): self.net.save(Path(folder)/name, **(getattr(self.net, 'card', None) or {})|self.card)
+        def _save_pretrained(self, folder):
+            self.net.save(Path(folder)/name, **(getattr(self.net, 'card', None) or {})|self.card)
+            (Path(folder)/'config.json').write_text(json.dumps(dict(library_name='robustfm', file=name))) # the hub counts downloads by it
         @classmethod
         def _from_pretrained(cls, *, model_id, **kw):
             if Path(model_id).is_dir(): path = Path(model_id)/name

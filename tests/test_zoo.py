@@ -132,6 +132,8 @@ def without(sd, pattern): return {k:v for k,v in sd.items() if not re.search(pat
     'unknown tensor':     (lambda sd: sd|{'layer1.0.extra':torch.zeros(3)}, ('not explained','extra')),
     'wrong shape':        (lambda sd: sd|{'layer1.0.conv1.weight':torch.zeros(64,64,1,1)}, ('(64, 64, 1, 1)','(64, 64, 3, 3)')),
     'integers':           (lambda sd: sd|{'layer1.0.conv1.weight':torch.zeros(64,64,3,3, dtype=torch.int32)}, ('int32',)),
+    'complex weights':    (lambda sd: sd|{'normalize.mean':torch.zeros(3, dtype=torch.complex64)}, ('complex64','floating point')),
+    'complex counter':    (lambda sd: sd|{'bn1.bn_list.1.num_batches_tracked':torch.tensor(1j)}, ('complex64',)),
     'NaN':                (lambda sd: sd|{'layer1.0.conv1.weight':torch.full((64,64,3,3), float('nan'))}, ('not finite','layer1.0.conv1')),
     'negative variance':  (lambda sd: sd|{'bn1.bn_list.1.running_var':-torch.ones(64)}, ('running_var','negative')),
     'no deviation':       (lambda sd: sd|{'normalize.std':torch.zeros(3)}, ('std',)),
@@ -144,8 +146,9 @@ def without(sd, pattern): return {k:v for k,v in sd.items() if not re.search(pat
     'large kernel':       (lambda sd: sd|{'conv1.weight':torch.zeros(64,3,5,5)}, ('5×5',)),
     'terminal codes':     (lambda sd: sd|{'\x1b[31mred\n':torch.zeros(1)}, ('x1b',)),
 }.values(), ids=lambda v: None)
-def test_what_is_wrong_is_named(spoil, words):
+def test_what_is_wrong_is_named(spoil, words, recwarn):
     with pytest.raises(ValueError) as e: load_released(spoil(flat()))
+    assert not recwarn.list
     assert all(w in str(e.value) for w in words) and sentence(e.value) and '\x1b' not in str(e.value), e.value
 
 @pytest.mark.parametrize('args,words', [
@@ -272,6 +275,7 @@ def comes_from(n, sd):
     there = {numbers(v) for v in sd.values() if torch.is_tensor(v) and v.device.type=='cpu' and v.layout==torch.strided and not v.is_complex()}
     return all(numbers(v) in there for k,v in n.state_dict().items() if not k.endswith('num_batches_tracked') and (n.report.inside or k.rpartition('.')[2] not in ('mean','std')))
 
+@pytest.mark.slow
 def test_two_thousand_spoilt_files_load_right_or_raise_one_sentence(tmp_path, narrow, recwarn, monkeypatch):
     "Names, shapes, types and values changed in 1,000 state dicts, bytes in 1,000 files of three formats: a network comes back whole and from the file, or not at all"
     from safetensors.torch import save
@@ -286,7 +290,7 @@ def test_two_thousand_spoilt_files_load_right_or_raise_one_sentence(tmp_path, na
     for sd in whole_sd: attempt('untouched', sd, sd)
     assert outcome.pop('untouched')==[5,0]
     for i in range(1000):
-        kind,d = mutant(whole_sd[i%5], r)
+        kind,d = mutant(whole_sd[(0,0,1,0,3,0,0,4,3,2)[i%10]], r)                     # two and three branches take twice the time
         attempt(kind, d if i%2 else dict(state_dict=d), d)
     data = {}
     for name,old in (('zip',False),('legacy',True)):

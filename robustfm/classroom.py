@@ -69,6 +69,9 @@ def _exporter(code):
 def _body(cells, code=True):
     "Cells of a notebook as HTML, stills instead of controls"
     from nbformat.v4 import new_notebook
+    for c in cells:
+        for o in c.get('outputs', []):
+            if 'metadata' in o: o.metadata.setdefault('alt', 'figure')                 # for those who cannot see it
     return mathml(_exporter(code).from_notebook_node(new_notebook(cells=cells))[0])
 
 def _read(path):

@@ -28,15 +28,20 @@ def public(path):
     defined = [n.name for n in exported(path).body if isinstance(n, (ast.FunctionDef,ast.ClassDef))]
     return [n for n in defined if not n.startswith('_')]
 
+def homes():
+    "{public name: the room that defines it}; a command of the shell is not the function it calls"
+    return {n:p for p in rooms() if module(p) not in (None,'robustfm.all','robustfm.cli') for n in public(p)}
+
 def used(path):
-    "Names that the code of a notebook mentions"
-    found = set()
+    "Names that the code of a notebook mentions and does not define itself"
+    found,own = set(),set()
     for c in read(path)['cells']:
         if c['cell_type']!='code': continue
         try: tree = ast.parse(re.sub(r'(?m)^\s*[%!].*$', '', source(c)))
         except SyntaxError: continue
         found |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
-    return found
+        own |= {n.id for n in ast.walk(tree) if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)} | {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef,ast.ClassDef))}
+    return found-own
 
 # --- before rendering
 
@@ -104,14 +109,14 @@ def render(made, out):
     for e in index: e['text'] = re.sub(r'\[\s*`?([^\]`]+)`?\s*\]\s*\([^)\s]*\)', r'\1', e.get('text', '')).removesuffix('source').strip()  # links in comments of code
     (out/'search.js').write_text('window.searchIndex='+json.dumps(index, ensure_ascii=False), encoding='utf-8')
     sources(out)
-    links = related(out)
+    links,home = related(out),homes()
     for page in out.rglob('*.html'):
         if 'src' in page.relative_to(out).parts[:1]: continue
-        text = complete(page, out)
+        text = complete(page, out, home)
         if box := links.get(page.relative_to(out).as_posix()): text = re.sub(r'(</h1>.*?</header>|</h1>)', lambda m: m[1]+box, text, count=1, flags=re.S)
         page.write_text(text, encoding='utf-8')
 
-def complete(page, out):
+def complete(page, out, home):
     "The text of a page with formulas, links and scripts from this folder"
     from robustfm.classroom import mathml
     up,site = os.path.relpath(out, page.parent).replace(os.sep, '/'),re.escape(settings()['doc_host']+settings()['doc_baseurl'])
@@ -120,6 +125,7 @@ def complete(page, out):
     text = re.sub(r'<span class="math (?:inline|display)">(.*?)</span>', lambda m: mathml(m[1]), text, flags=re.S)
     text = re.sub(r'<(?:link|script)[^>]*katex[^>]*>(?:</script>)?', '', text)
     text = re.sub(rf'{site}/([\w.]+)', lambda m: f'{up}/{named.get(m[1], m[1])}', text)
+    text = re.sub(r'24_cli\.html#(\w+)', lambda m: f'{html_name(home[m[1]])}#{m[1].lower()}' if m[1] in home else m[0], text)      # nbdev takes the last room that has a name
     text = re.sub(r'\[`?([\w.()]+)`?\]\(((?:\.\./|\./)[\w./]+(?:#\w+)?)\)', r'<a href="\2">\1</a>', text)                    # a link that nbdev put into a comment of code
     has = lambda file,name: f'id="{name}"' in (page.parent/file).read_text(encoding='utf-8')
     text = re.sub(r'(?<=href=")([\w./]+\.html)#(\w+)\.(\w+)(?=")', lambda m: m[0] if has(m[1], f'{m[2]}.{m[3]}') else f'{m[1]}#{m[2]}', text) # a method without a heading of its own: to its class
@@ -144,11 +150,11 @@ def sources(out):
 def related(out):
     "{page: the box below its title}: the room's paper, source and tutorials; the tutorial's rooms"
     a = lambda up,page,text: f'<a href="{up}{page}">{html.escape(text)}</a>'
-    cites,homes,boxes = papers(),{n:p for p in rooms() if module(p) and module(p)!='robustfm.all' for n in public(p)},{}
-    lesson_uses = {p:used(p) & homes.keys() for p in lessons()}
+    cites,home,boxes = papers(),homes(),{}
+    lesson_uses = {p:used(p) & home.keys() for p in lessons()}
     anchors = lambda page: set(re.findall(r'\bid="([^"]+)"', (out/page).read_text(encoding='utf-8')))
-    known = {html_name(p):anchors(html_name(p)) for p in {*homes.values()}}
-    link = lambda up,n: a(up, html_name(homes[n])+(f'#{n.lower()}' if n.lower() in known[html_name(homes[n])] else ''), n)
+    known = {html_name(p):anchors(html_name(p)) for p in {*home.values()}}
+    link = lambda up,n: a(up, html_name(home[n])+(f'#{n.lower()}' if n.lower() in known[html_name(home[n])] else ''), n)
     for p in rooms():
         if not module(p): continue
         rows,up = [],'../'*(len(p.relative_to(nbs).parts)-1)
@@ -160,7 +166,7 @@ def related(out):
     for p in lessons():
         up = '../'*(len(p.relative_to(nbs).parts)-1)
         by = {}
-        for n in sorted(lesson_uses[p], key=str.lower): by.setdefault(homes[n], []).append(n)
+        for n in sorted(lesson_uses[p], key=str.lower): by.setdefault(home[n], []).append(n)
         rows = [a(up, html_name(h), title(h))+': '+', '.join(link(up, n) for n in names) for h,names in sorted(by.items(), key=lambda o: o[0].name)]
         if rows: boxes[html_name(p)] = f'<nav class="related"><div>What it uses</div>{"".join(f"<div>{r}</div>" for r in rows)}</nav>'
     return boxes

@@ -220,3 +220,16 @@ def test_the_command_line(course, tmp_path, monkeypatch):
     called = []
     monkeypatch.setattr(subprocess, 'call', lambda c: called.append(c) or 0)
     r = sh('demo-class', 1, '--source', course, '--no-browser'); assert r.exit_code==0 and '--Voila.ip=127.0.0.1' in called[0] and '--no-browser' in called[0]
+
+def test_commands_of_the_timetable_exist():
+    import typer.main
+    from robustfm.cli import app
+    top = typer.main.get_command(app)
+    said = re.findall(r'robustfm ([a-z][\w -]*)', (tutorials/'teacher'/'timetable.md').read_text(encoding='utf-8'))
+    assert len(said)>=5
+    for line in said:
+        c = top
+        for word in line.split():
+            if not hasattr(c, 'commands'): break
+            assert word in c.commands, line
+            c = c.commands[word]

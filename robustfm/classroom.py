@@ -34,14 +34,14 @@ _css = """
 body{font:16px/1.55 system-ui,sans-serif;color:#1b1b1b;background:#fff;max-width:46em;margin:2em auto;padding:0 1em}
 h1,h2,h3{line-height:1.2;color:#123}img,svg{max-width:100%;height:auto}math{font-family:"STIX Two Math","Cambria Math","Latin Modern Math","DejaVu Math TeX Gyre",math}math[display=block]{margin:.7em 0;overflow-x:auto}
 pre{font:13px/1.4 ui-monospace,monospace;white-space:pre-wrap;overflow-wrap:anywhere;margin:.4em 0}
-.jp-InputArea .highlight{background:#f5f6f8;border-left:3px solid #0072B2;padding:.3em .8em}
-.jp-InputPrompt,.jp-OutputPrompt,.anchor-link{display:none}table{border-collapse:collapse;font-size:14px}td,th{padding:2px 8px;border-bottom:1px solid #ddd;text-align:left}
+.highlight{background:#f5f6f8;border-left:3px solid #0072B2;padding:.3em .8em}
+.anchor-link{display:none}table{border-collapse:collapse;font-size:14px}td,th{padding:2px 8px;border-bottom:1px solid #ddd;text-align:left}
 blockquote{border-left:3px solid #009E73;margin:.8em 0;padding:0 1em;color:#333}a{color:#0072B2}
-@media print{body{max-width:none;margin:0;font-size:11pt}.jp-Cell{break-inside:avoid}h1,h2,h3{break-after:avoid}}
+@media print{body{max-width:none;margin:0;font-size:11pt}.cell,figure,img,table{break-inside:avoid}h1,h2,h3{break-after:avoid}}
 """
 _slides_css = """
 html{scroll-snap-type:y mandatory}body{max-width:none;margin:0;padding:0;font-size:clamp(16px,2.1vw,30px)}
-section{box-sizing:border-box;min-height:100vh;padding:5vh 8vw;scroll-snap-align:start}section pre{font-size:.62em}section img,section svg{max-height:62vh}
+section{box-sizing:border-box;min-height:100vh;padding:5vh 8vw;scroll-snap-align:start}section pre{font-size:.62em}section table{font-size:.8em}section img,section svg{max-height:62vh}
 #at{position:fixed;right:1em;bottom:.6em;color:#999;font-size:14px}
 @media print{section{break-after:page;min-height:0;padding:0}#at{display:none}@page{size:A4 landscape;margin:12mm}}
 """
@@ -64,7 +64,7 @@ def _exporter(code):
     from nbconvert import HTMLExporter
     from traitlets.config import Config
     first = ['image/svg+xml','image/png','image/jpeg','text/html','text/markdown','text/latex','text/plain']
-    return HTMLExporter(template_name='basic', config=Config(NbConvertBase=dict(display_data_priority=first), HTMLExporter=dict(exclude_input=not code, anchor_link_text=' ', embed_images=True)))
+    return HTMLExporter(template_name='basic', config=Config(NbConvertBase=dict(display_data_priority=first), HTMLExporter=dict(exclude_input=not code, exclude_input_prompt=True, exclude_output_prompt=True, anchor_link_text=' ', embed_images=True)))
 
 def _body(cells, code=True):
     "Cells of a notebook as HTML, stills instead of controls"
@@ -80,7 +80,12 @@ def _read(path):
     for i,c in enumerate(nb.cells): c.setdefault('id', f'c{i}')                        # older notebooks have none
     return nb
 
-def _visible(nb): return [c for c in nb.cells if not re.match(r'#\|\s*(hide|default_exp)\b', c.source)]
+def _visible(nb):
+    "The cells that readers see, without nbdev's directives"
+    cells = [c for c in nb.cells if not re.match(r'#\|\s*(hide|default_exp)\b', c.source)]
+    for c in cells:
+        if c.cell_type=='code': c.source = re.sub(r'(?m)^#\|.*\n?', '', c.source)
+    return cells
 
 def _page(title, body, css=_css, js=''):
     from pygments.formatters import HtmlFormatter

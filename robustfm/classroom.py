@@ -204,11 +204,15 @@ def _sha256(path):
         while b := f.read(2**22): h.update(b)
     return h
 
+def _distribution(name):
+    from importlib.metadata import PackageNotFoundError,distribution
+    try: return distribution(name)
+    except PackageNotFoundError: raise FileNotFoundError(f"{name} is needed and not installed here: pip install {name}") from None
+
 def _needed(
     names=('robustfm[classroom]',) # requirements
 ):                                 # {name: version} of them and of all they need, as installed
     "The distributions that a class needs"
-    from importlib.metadata import PackageNotFoundError,distribution
     from packaging.requirements import Requirement
     from packaging.utils import canonicalize_name
     todo,seen,found = [Requirement(n) for n in names],{},{}
@@ -216,8 +220,7 @@ def _needed(
         r = todo.pop()
         new = {'',*r.extras} - seen.setdefault(canonicalize_name(r.name), set())
         seen[canonicalize_name(r.name)] |= new
-        try: d = distribution(r.name)
-        except PackageNotFoundError: raise FileNotFoundError(f"{r.name} is needed and not installed here: pip install '{r}'") from None
+        d = _distribution(r.name)
         found[canonicalize_name(r.name)] = d.version
         todo += [q for q in map(Requirement, d.requires or []) if any(q.marker is None or q.marker.evaluate({'extra':e}) for e in new)]
     return dict(sorted(found.items()))
@@ -236,8 +239,7 @@ def _rewheel(
     folder # where to
 ):         # path of the wheel
     "The wheel that something installed came from, put together again; every file is compared with its recorded checksum"
-    from importlib.metadata import distribution
-    d = distribution(name)
+    d = _distribution(name)
     said,base = d.read_text('WHEEL'),Path(os.path.realpath(d.locate_file('')))
     info = next((f.parts[0] for f in d.files or [] if f.name=='WHEEL' and f.parts[0].endswith('.dist-info')), None)
     if not info or 'editable' in (d.read_text('direct_url.json') or ''): raise ValueError(f"{name} was not installed from a wheel: give the folder of its source as project=")
@@ -245,7 +247,7 @@ def _rewheel(
     made = {e.name for e in d.entry_points if e.group in ('console_scripts','gui_scripts')}
     path = Path(folder)/f"{stem}-{'-'.join('.'.join(sorted({t[i] for t in tags})) for i in range(3))}.whl"
     record = io.StringIO(); row = csv.writer(record, lineterminator='\n').writerow
-    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED, compresslevel=1) as z:
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED, compresslevel=1, strict_timestamps=False) as z:
         for f in d.files:
             if f.name.endswith('.pyc') or f.parts[0]==info and f.name in _installer: continue
             where = Path(os.path.normpath(base/f))
@@ -325,6 +327,10 @@ def pack_class(
     if root is not None and not (Path(root)/'cifar-10-batches-py').is_dir(): raise FileNotFoundError(f"{root} holds no cifar-10-batches-py: give the folder in which torchvision keeps CIFAR-10")
     if missing := [str(r) for r in runs if not (Path(r)/'config.json').is_file()]: raise FileNotFoundError(f"{missing[0]} is no run folder: it holds no config.json")
     names = _needed([f'robustfm[{extras}]' if extras else 'robustfm']) if only is None else dict.fromkeys(only)
+    try: return _fill(folder, names, root, runs, only is None, say)
+    except BaseException: shutil.rmtree(folder, ignore_errors=True); raise             # half a pack is worse than none
+
+def _fill(folder, names, root, runs, complete, say):
     wheels = folder/'wheels'; wheels.mkdir(parents=True)
     for n in names:
         say(f'wheel of {n}')
@@ -340,6 +346,6 @@ def pack_class(
     files = {p.relative_to(folder).as_posix():dict(sha256=_sha256(p).hexdigest(), bytes=p.stat().st_size) for p in sorted(folder.rglob('*')) if p.is_file()}
     from robustfm import __version__
     m = {'format':'robustfm-pack-1', 'robustfm':__version__, 'for':dict(python='%d.%d' % sys.version_info[:2], system=platform.system(), machine=platform.machine()),
-         'complete':only is None, 'wheels':[n for n in files if n.startswith('wheels/')], 'files':files}
+         'complete':complete, 'wheels':[n for n in files if n.startswith('wheels/')], 'files':files}
     (folder/'manifest.json').write_text(json.dumps(m, indent=1)+'\n', encoding='utf-8')
     return m

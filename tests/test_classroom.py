@@ -129,7 +129,6 @@ def test_a_wheel_put_together_again_is_what_was_installed(tmp_path):
     assert any('.data/data/share/jupyter' in n for n in z.namelist())
 
 def test_a_file_changed_after_installing_is_not_packed(tmp_path, monkeypatch):
-    class Path_: pass
     monkeypatch.setattr(classroom, '_sha256', lambda p: hashlib.sha256(b'other'))
     with pytest.raises(ValueError, match='was changed after'): classroom._rewheel('tqdm', tmp_path)
 
@@ -202,6 +201,10 @@ def test_nothing_of_yours_is_overwritten(light, tmp_path):
     with pytest.raises(FileExistsError, match='not empty'): pack_class(light[0], only=['tqdm'])
     (tmp_path/'env').mkdir()
     with pytest.raises(FileExistsError, match='is there already'): install_class(light[0], tmp_path/'env')
+
+def test_half_a_pack_is_removed(tmp_path):
+    with pytest.raises(FileNotFoundError, match='no-such-thing is needed and not installed'): pack_class(tmp_path/'pack', only=['tqdm','no-such-thing'], show=None)
+    assert not (tmp_path/'pack').exists()
 
 @pytest.mark.parametrize('kw,words', [(dict(root='nowhere'), 'cifar-10-batches-py'), (dict(runs=['nowhere']), 'no run folder')])
 def test_what_cannot_be_packed_is_said_before_the_work(tmp_path, kw, words):

@@ -70,7 +70,6 @@ notebooks: setup
 	$(V)/bin/python tests/house.py run $(ARGS)
 
 docs: setup
-	$(call install,$(V),-c constraints.txt -e '.[dev$(comma)docs]')
 	$(V)/bin/python tests/house.py docs
 
 # the newest set that fits together on every Python from 3.10 up; without NEW=1 it keeps the versions it can

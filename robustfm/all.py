@@ -33,5 +33,6 @@ from .figures import *
 from .widgets import *
 from .demo import *
 from .course import *
+from .classroom import *
 
 __all__ = [name for name in globals() if not name.startswith('_')]

@@ -121,10 +121,12 @@ def _inside(sd, what):
     if len(found)>1: raise ValueError(f"{what} holds {len(found)} networks, under {', '.join(repr(_say(p, 40)) for p in sorted(found))}: pass the state dict of one of them")
     return found.pop()
 
+def _dense(v): return type(v) in (torch.Tensor,nn.Parameter) and v.layout==torch.strided and v.device.type=='cpu' and not (v.is_quantized or v.is_nested)
+
 def _recognise(keys, prefix, mean):
     "Families that a file with these names may belong to"
     marks = ['<backbone>']*(prefix.endswith('backbone.')) + ['<bare>']*(not prefix)
-    if torch.is_tensor(mean) and mean.numel()==3 and (mean.float().flatten()-torch.tensor(cifar_stats[0])).abs().max()<1e-3: marks.append('<cifar>')
+    if _dense(mean) and mean.is_floating_point() and mean.shape==(3,) and (mean.float()-torch.tensor(cifar_stats[0])).abs().max()<1e-3: marks.append('<cifar>')
     text = '\n'.join([*keys,*marks])
     there = lambda p: re.search(p, text, re.M)
     return [n for n,f in families.items() if all(map(there, f.has)) and not any(map(there, f.hasnot))]
@@ -147,8 +149,9 @@ def _backbone(got, family, what):
 
 def _clean(k, v, what):
     "A copy in single precision of a tensor that can be a weight"
-    if k.endswith('num_batches_tracked'): return v.double().nan_to_num(0, 2**31, 0).long()  # a counter; 98,000 steps overflow half precision
-    if not v.dtype.is_floating_point: raise ValueError(f"{what}: {k} is {str(v.dtype)[6:]}, weights are floating point; nothing was loaded")
+    counter = k.endswith('num_batches_tracked')
+    if v.is_complex() or not (counter or v.is_floating_point()): raise ValueError(f"{what}: {k} is {str(v.dtype)[6:]}, weights are floating point; nothing was loaded")
+    if counter: return v.double().nan_to_num(0, 2**31, 0).long()                     # 98,000 steps overflow half precision
     v = v.detach().to(torch.float32, copy=True, memory_format=torch.contiguous_format)
     if not v.isfinite().all(): raise ValueError(f"{what}: {k} holds values that are not finite; the file is damaged, nothing was loaded")
     if k.endswith('running_var') and v.min()<0 or k=='std' and v.min()<=0: raise ValueError(f"{what}: {k} is negative somewhere; the file is damaged, nothing was loaded")
@@ -159,7 +162,7 @@ def _few(names): return ', '.join(_say(n, 60) for n in sorted(names)[:3]) + (f' 
 def _check(got, want, what, kind):
     "Names and shapes must agree both ways"
     missing,extra = want.keys()-got.keys(),got.keys()-want.keys()
-    odd = {k for k in want.keys()&got.keys() if not (type(got[k]) in (torch.Tensor,nn.Parameter) and got[k].layout==torch.strided and got[k].device.type=='cpu' and not (got[k].is_quantized or got[k].is_nested))}
+    odd = {k for k in want.keys()&got.keys() if not _dense(got[k])}
     wrong = {k for k in want.keys()&got.keys()-odd if got[k].shape!=want[k]}
     thin = {k for k in want.keys()&got.keys()-odd-wrong if got[k].numel()*got[k].element_size()>got[k].untyped_storage().nbytes()}
     says = [f"{len(missing)} of {len(want)} tensors are missing ({_few(missing)})"]*bool(missing) + [f"{len(extra)} are not explained ({_few(extra)})"]*bool(extra) \
@@ -235,9 +238,9 @@ def load_released(
     linears = sorted(int(m[1]) for m in (re.fullmatch(r'g\.(\d)\.weight', k) for k in got) if m and torch.is_tensor(got[m[0]]) and got[m[0]].dim()==2)
     inside = 'mean' in got or 'std' in got
     if not inside and fam.stats and kw['channels']==3: got |= dict(zip(('mean','std'), map(torch.tensor, fam.stats)))
-    stats = [got[k].flatten().tolist() if torch.is_tensor(got.get(k)) and got[k].numel()==kw['channels'] else [0.]*kw['channels'] for k in ('mean','std')]
-    for k in ('mean','std'):
-        if torch.is_tensor(got.get(k)) and got[k].numel()==kw['channels']: got[k] = got[k].reshape(1,-1,1,1)
+    stats = [[0.]*kw['channels'] for _ in range(2)]                                # what is no row of numbers is named by _check and _clean
+    for i,k in enumerate(('mean','std')):
+        if _dense(v := got.get(k)) and v.numel()==kw['channels']: stats[i],got[k] = (v.real if v.is_complex() else v).double().flatten().tolist(),v.reshape(1,-1,1,1)
     order = (bn,*(n for n in names.values() if n!=bn))
     with torch.device('meta'):
         f = backbones[arch](**kw)
@@ -270,6 +273,7 @@ def _renamed(k, family):
     return k
 
 # %% ../nbs/23_zoo.ipynb #e8423397
+# (RA, SA) in % after slf, alf and aff; * the authors' own file
 _zoo = {'cifar10':"""acl ACL_DS* 39.17/78.22 40.60/75.53 49.60/81.25
 advcl AdvCL 43.18/82.36 44.05/80.04 49.61/83.00
 advcl AInfoNCE 42.72/83.70 43.28/80.30 49.73/82.99
@@ -292,21 +296,26 @@ acl DynACL_IR 47.71/72.25 48.89/71.60 48.10/73.10
 acl-one DynACL++_IR 47.90/71.44 48.59/71.45 44.09/72.42
 acl DynACL_RCS 41.62/69.06 43.79/67.81 45.27/70.26"""}
 _papers = dict(ACL_DS='ACL (2020)', AdvCL='AdvCL (2021)', AInfoNCE='A-InfoNCE (2022)', DeACL='DeACL (2022)', DynACL='DynACL (2023)', IR='AIR (2023)', RCS='RCS (2023)')
-_bench = 'Dropbox, linked by github.com/GodXuxilie/RobustSSL_Benchmark'
+_elsewhere = dict(arch='resnet18', data='cifar10', paper='DynACL (2023)', name='DynACL++ (two branches)', family='acl', host='Google Drive, linked by github.com/PKU-ML/DYNACL', note='for full fine-tuning'), \
+    *(dict(paper='RCS (2023)', host='Dropbox, linked by github.com/GodXuxilie/Efficient_ACL_via_RCS', **r) for r in (
+        dict(name='ACL_RCS_WRN28_10_ImageNet1K_32.pt', data='imagenet32', arch='wrn28_10', family='rcs-imagenet32', claims=dict(slf=(22.45,70.02), alf=(31.13,63.94), aff=(52.21,85.23)),
+             source='tables of the ICLR 2024 blog post, fine-tuned on CIFAR-10; the attack is not stated, the code prints PGD-20', note='5 % of the images'),
+        dict(name='SAT_RCS_WRN28_10_ImageNet1K_32.tar', data='imagenet32', arch='wrn28_10', family='sat-imagenet32', note='supervised; share of the images not stated'),
+        dict(name='SAT_RCS_ResNet50_ImageNet1K_224.tar', data='imagenet224', arch='resnet50', family='sat-imagenet224', note='supervised; share of the images not stated'))), \
+    *(dict(paper='solo-learn, teacher of DeACL', arch='resnet18', data='cifar10', name=n, family='solo', robust=False, host=h, note='standard training') for n,h in (
+        ('simclr-cifar10-b30xch14-ep=999.ckpt', 'Google Drive, linked by github.com/pantheon5100/DeACL'),
+        ('mocov2plus-cifar10-1nhrg2pm-ep=999.ckpt', 'nowhere since 2026: github.com/vturrisi/solo-learn has withdrawn it')))
 
 def released():
-    "Encoders known to be public: a row each, with the numbers claimed for it and by whom. `load_released` reads them once you have them"
+    "Encoders known to be public, 27 of them robust: a row each, with the numbers claimed for it and by whom. `load_released` reads them once you have them"
     rows = []
     for data,lines in _zoo.items():
         for family,file,*acc in map(str.split, lines.splitlines()):
-            stem = file.rstrip('*'); paper = _papers.get(stem.rpartition('_')[2]) or _papers[stem.replace('++','')]
-            claims = {m:tuple(float(v) for v in a.split('/')) for m,a in zip(('slf','alf','aff'), acc)} # (RA, SA) in %
-            rows.append(dict(name=stem+('' if data=='cifar10' else '_'+data.upper())+'.pt', paper=paper, data=data, arch='resnet18', family=family, claims=claims, host=_bench,
-                             source="RobustSSL leaderboard at 7a45d66 (2023-12); RA is AutoAttack, Linf 8/255", note="the authors' own file" if '*' in file else 'trained by the benchmark'))
-    rest = dict(paper='DynACL (2023)', host='Google Drive, linked by github.com/PKU-ML/DyNACL', name='DynACL++ (two branches)', family='acl', note='for full fine-tuning'), \
-           *(dict(paper='solo-learn, teacher of DeACL', host='linked by github.com/vturrisi/solo-learn', name=n, family='solo', note='standard training, not robust')
-             for n in ('simclr-cifar10-b30xch14-ep=999.ckpt','mocov2plus-cifar10-1nhrg2pm-ep=999.ckpt'))
-    return rows + [dict(data='cifar10', arch='resnet18', claims={}, source='')|r for r in rest]
+            stem = file.rstrip('*')
+            rows.append(dict(name=stem+('' if data=='cifar10' else '_'+data.upper())+'.pt', paper=_papers.get(stem.rpartition('_')[2]) or _papers[stem.replace('++','')], data=data, arch='resnet18', family=family,
+                claims={m:tuple(map(float, a.split('/'))) for m,a in zip(('slf','alf','aff'), acc)}, source='RobustSSL leaderboard at 7a45d66 (2023-12); RA is AutoAttack, Linf 8/255',
+                host='Dropbox, linked by github.com/GodXuxilie/RobustSSL_Benchmark', note="the authors' own file" if '*' in file else 'trained by the benchmark'))
+    return [dict(robust=True, claims={}, source='')|r for r in (*rows,*_elsewhere)]
 
 # %% ../nbs/23_zoo.ipynb #cd3eec7b
 def make_card(
@@ -439,7 +448,9 @@ def _hub():
     from huggingface_hub import ModelHubMixin,hf_hub_download
     name = 'model.safetensors'
     class Hub(ModelHubMixin, library_name='robustfm', tags=['robustness','self-supervised']):
-        def _save_pretrained(self, folder): self.net.save(Path(folder)/name, **(getattr(self.net, 'card', None) or {})|self.card)
+        def _save_pretrained(self, folder):
+            self.net.save(Path(folder)/name, **(getattr(self.net, 'card', None) or {})|self.card)
+            (Path(folder)/'config.json').write_text(json.dumps(dict(library_name='robustfm', file=name))) # the hub counts downloads by it
         @classmethod
         def _from_pretrained(cls, *, model_id, **kw):
             if Path(model_id).is_dir(): path = Path(model_id)/name

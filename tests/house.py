@@ -2,7 +2,7 @@
 
     python tests/house.py run [NOTEBOOK ...]   execute in place, storing outputs (all notebooks, or those named)
     python tests/house.py readme               nbs/index.ipynb -> README.md
-    python tests/house.py docs                 every notebook -> _docs/, pages that need no network"""
+    python tests/house.py docs                 every notebook -> _docs/, pages that need no network (tests/docsite.py)"""
 import ast, json, multiprocessing, os, posixpath, re, shutil, subprocess, sys
 from pathlib import Path
 
@@ -151,50 +151,11 @@ def readme():
             parts += filter(None, map(_output, c['outputs']))
     return '\n\n'.join(p.strip('\n') for p in parts) + '\n'
 
-def _only_imports(code): return all(isinstance(n, (ast.Import,ast.ImportFrom)) for n in ast.parse(re.sub(r'(?m)^\s*[%!].*$', '', code)).body)
-
-# nbdev's own preparation: menu, and tables of arguments under each exported name
-_prepare = """from nbdev.quarto import refresh_quarto_yml, nbdev_sidebar
-from nbdev.serve import proc_nbs
-refresh_quarto_yml(); nbdev_sidebar.__wrapped__(); proc_nbs('nbs', n_workers=0, force=True)"""
-
-def docs():
-    "_docs/: every notebook as a page, built without network or Quarto. Shown offline, all but the formulas is complete: KaTeX comes from a server"
-    import tempfile
-    with tempfile.TemporaryDirectory() as tmp:
-        tmp = Path(tmp)
-        for f in (nbs,lib): shutil.copytree(f, tmp/f.name, ignore=shutil.ignore_patterns('.*', '__pycache__'))
-        shutil.copy(root/'settings.ini', tmp)
-        (tmp/'nbs'/'styles.css').touch()
-        for p in (tmp/'nbs').rglob('*.ipynb'): # nbdev runs exports and imports for its tables of arguments: not the examples beside an import
-            nb = json.loads(p.read_text(encoding='utf-8'))
-            for c in nb['cells']:
-                if c['cell_type']=='code' and not {'export','exports','exporti'} & set(directives(c)) and not _only_imports(source(c)):
-                    c['source'] = '#| eval: false\n'+source(c)
-            p.write_text(json.dumps(nb), encoding='utf-8')
-        subprocess.run([sys.executable, '-c', _prepare], cwd=tmp, check=True)
-        _render(tmp/'_proc', root/'_docs')
-    return root/'_docs'
-
-def _render(made, out):
-    "nbdev's processed notebooks in `made`, as pages in `out`"
-    import plotly
-    subprocess.run([Path(sys.executable).parent/'smalldocs', 'render', str(made)], check=True)
-    shutil.rmtree(out, ignore_errors=True)
-    shutil.move(str(made/'_docs'), out)
-    shutil.copy(Path(plotly.__file__).parent/'package_data'/'plotly.min.js', out)
-    site = settings()['doc_host']+settings()['doc_baseurl']
-    pages = {re.sub(r'^\d+_', '', p.name): p.name for p in out.glob('*.html')}
-    for page in out.rglob('*.html'): # plotly and the other pages from this folder, not from a server
-        up = os.path.relpath(out, page.parent).replace(os.sep, '/')
-        text = page.read_text(encoding='utf-8')
-        text = re.sub(rf'{re.escape(site)}/([\w.]+)', lambda m: f'{up}/{pages.get(m[1], m[1])}', text)
-        text = re.sub(r'https://cdn\.plot\.ly/plotly-[\w.-]*\.min(\.js)?', lambda m: f'{up}/plotly.min{m[1] or ""}', text)
-        page.write_text(re.sub(r'(<script[^>]*plotly\.min\.js"[^>]*?) integrity="[^"]*"', r'\1', text), encoding='utf-8')
-
 def main(what='', *names):
     if what=='readme': (root/'README.md').write_text(readme(), encoding='utf-8')
-    elif what=='docs': print(docs()/'index.html')
+    elif what=='docs':
+        from docsite import docs
+        print(docs()/'index.html')
     elif what=='run':
         for p in [Path(n).resolve() for n in names] or notebooks():
             print(name(p), end=' ', flush=True); store(p); print(f'{p.stat().st_size/1000:.0f} kB')

@@ -32,5 +32,6 @@ from .twin import *
 from .figures import *
 from .widgets import *
 from .demo import *
+from .course import *
 
 __all__ = [name for name in globals() if not name.startswith('_')]

@@ -10,7 +10,7 @@ import torch
 from robustfm.all import *
 
 settings = dict(warmup=8, epochs=16, every=4, fraction=.2, bs=32, attack_steps=1, eps=.15, steps=3)
-arms = {'RCS': None, 'random, fixed': 'fixed', 'random, refreshed': 'refreshed', 'all images': 'all'}
+arms = {'RCS': None, 'random, fixed': 'fixed', 'random, refreshed': 'refreshed'}
 
 def one(seed, s=settings):
     "{arm: SA, RA, F spent after the warm-up} and the records of RCS's choices"
@@ -24,8 +24,8 @@ def one(seed, s=settings):
         net = deepcopy(start); acl = ACL(net, aug, pgd)
         kw  = dict(fraction=s['fraction'], warmup=0, every=s['every'], bs=s['bs'], seed=seed)
         more = round(chosen/(step*s['fraction']*len(train)))    # epochs on a part that all choices would have paid for
-        epochs = s['epochs'] + more*(kind in ('fixed','refreshed'))
-        source = RCS(acl, train, valid, **kw, attack_steps=s['attack_steps']) if kind is None else Batches(train, s['bs'], seed) if kind=='all' else Random(train, refresh=kind, **kw)
+        epochs = s['epochs'] + more
+        source = RCS(acl, train, valid, **kw, attack_steps=s['attack_steps']) if kind is None else Random(train, refresh=kind, **kw)
         t = time.perf_counter()
         pretrain(acl, source, epochs, 2e-3, 'adam', seed=seed, show=False)
         t = time.perf_counter()-t
@@ -33,7 +33,7 @@ def one(seed, s=settings):
             chosen  = sum(o['units'] for o in source.selections)
             choices = [{k:float(o[k]) for k in ('divergence_before','divergence_after','divergence_random')} for o in source.selections]
         clf = finetune(net, train, bn='adv', show=False)
-        units = epochs*(1 if kind=='all' else s['fraction'])*len(train)*step + chosen*(kind is None)
+        units = epochs*s['fraction']*len(train)*step + chosen*(kind is None)
         out[arm] = dict(SA=accuracy(clf, test), RA=accuracy(clf, test, hit), F=units, epochs=epochs, seconds=round(t, 1))
     return dict(seed=seed, n=len(test), arms=out, choices=choices)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from robustfm.all import *
 
-settings = dict(warmup=8, epochs=16, every=4, fraction=.2, bs=32, attack_steps=1, eps=.15, steps=3)
+settings = dict(warmup=5, epochs=8, every=2, fraction=.2, bs=32, attack_steps=1, eps=.15, steps=3)
 arms = {'RCS': None, 'random, fixed': 'fixed', 'random, refreshed': 'refreshed'}
 
 def one(seed, s=settings):

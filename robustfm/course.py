@@ -24,9 +24,8 @@ from .losses import minibatches,nt_xent,unit
 from .methods.air import kl_reversed,released_kl,rowwise,sir
 from .methods.dynacl import strength_at
 from .methods.rcs import speedup
-from .models import DualBN,Encoder,evaluating,replacing,resnet18,tiny
+from .models import DualBN,Encoder,evaluating,frozen,replacing,resnet18,tiny
 from .objective import Objective
-from .probes import embed_pairs
 from .widgets import static_only
 
 # %% ../nbs/33_course.ipynb #4e362fef
@@ -525,7 +524,7 @@ def check_objective(f):
         need(close_to(again(x[i], y[i]), first, 1e-6), "another order of the batch changes the loss: something depends on positions; pair row i of one view with row i of the other")
         with evaluating(o): both,one,two = (again(*v) if j else _side_by_side(again, *v) for j,v in enumerate(((x,y),(x[:12],y[:12]),(x[12:],y[12:]))))
         need(close_to(both, one+two, 1e-6), f"two mini-batches side by side give {both:.4f}, one after the other {one+two:.4f}: end a term with batch_mean(…), cos or nt_xent in place of .mean(), and contrast within a mini-batch only")
-    own,others = _trained(f, x.float(), y)
+    own,others = _trained(f, x.float(), y, 'adv' if any(b=='adv' for _,b in passed) else 'clean')
     need(own>others, f"trained for a few steps, an attacked image has cosine {own:.2f} with itself and {others:.2f} with strangers: is the sign of a term wrong")
     if not attack.calls: return "It never attacks, so do not expect robustness."
     if fed: return "Attacked images pass the clean norms while it trains: bn='adv' would keep their statistics apart."
@@ -540,7 +539,7 @@ def _again(o, aug, state, x, y):
 def _side_by_side(again, x, y):
     with minibatches(2): return again(x, y)
 
-def _trained(f, x, y):
+def _trained(f, x, y, adv):
     "Cosines of attacked images with themselves and with others, after a few steps of training"
     net = Encoder(tiny(1, 8))
     o   = f(net, _Views(), PGD(Linf(.1), steps=2))
@@ -548,8 +547,9 @@ def _trained(f, x, y):
     for _ in range(12):
         l = sum(o.train().terms(x, y).values())
         opt.zero_grad(); l.backward(); opt.step()
-    z,a = embed_pairs(net, x, PGD(Linf(.1), steps=3))
-    s = a@z.T
+    with evaluating(net), frozen(net), torch.no_grad():
+        z = unit(net(x, 'clean'))
+        s = unit(net(PGD(Linf(.1), steps=3)(lambda a: -(unit(net(a, adv))*z).sum(1), x), adv))@z.T
     return float(s.diagonal().mean()),float((s.sum()-s.diagonal().sum())/(s.numel()-len(s)))
 
 # %% ../nbs/33_course.ipynb #af7dcc4a

@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['on_digits', 'on_cifar10', 'on_t4', 'checkers', 'budget', 'Prediction', 'predict', 'reveal', 'exercise', 'Wrong',
            'need', 'close_to', 'diagnose', 'tensor_of', 'number_of', 'checker', 'check', 'check_pgd', 'check_nt_xent',
-           'check_acl', 'check_dual_bn', 'check_sir', 'check_strength', 'check_false_negatives', 'stored', 'progress']
+           'check_acl', 'check_dual_bn', 'check_sir', 'check_strength', 'check_false_negatives', 'check_deacl',
+           'check_greedy', 'check_speedup', 'check_lora', 'check_cost', 'check_objective', 'stored', 'progress']
 
 # %% ../nbs/33_course.ipynb #e26d11d0
 import html,json,math,os,re,traceback
@@ -15,12 +16,16 @@ from pathlib import Path
 from types import SimpleNamespace
 import torch
 from torch import nn
+import torch.nn.functional as F
 from ._compat import tutorials_folder
 from .data import cifar10,digits
-from .losses import nt_xent
+from .attacks import Linf,PGD
+from .losses import minibatches,nt_xent,unit
 from .methods.air import kl_reversed,released_kl,rowwise,sir
 from .methods.dynacl import strength_at
-from .models import replacing,resnet18,tiny
+from .methods.rcs import speedup
+from .models import DualBN,Encoder,evaluating,frozen,replacing,resnet18,tiny
+from .objective import Objective
 from .widgets import static_only
 
 # %% ../nbs/33_course.ipynb #4e362fef
@@ -368,6 +373,185 @@ def check_false_negatives(f):
     need(close_to(f(torch.arange(5)), 0), "where all labels differ there is no false negative")
     need(close_to(f(torch.zeros(5).long()), 1), "where all labels are equal every negative is false")
 
+# %% ../nbs/33_course.ipynb #c2c20001
+@checker('deacl')
+def check_deacl(f):
+    "f(h, ha, ht, lam): DeACL's loss, a scalar, of the student on views and on attacked views and of the teacher on views, (N,d) each"
+    h,ha,ht = torch.randn(3,6,5)
+    c = lambda a,b: F.cosine_similarity(a, b).mean()
+    got,near,own = number_of(f(h, ha, ht, 2.)),-c(h, ht),-c(ha, h)
+    diagnose(got, near+2*own, {"the sign is wrong: cosines are to grow, so the loss is minus them":-near-2*own, "one sign is wrong: both cosines are to grow":near-2*own,
+        "the attacked student is compared with the teacher: the second term compares the student with itself":near-2*c(ha, ht), "lam weighs the first term: it belongs to the second":2*near+own,
+        "lam changes nothing: multiply the second term by it":near+own, "the second term is missing":near, "the first term is missing":2*own, "it sums over the images: take the mean":6*(near+2*own),
+        "the vectors' lengths count: divide by them, `F.cosine_similarity` does":-(h*ht).sum(1).mean()-2*(ha*h).sum(1).mean(), "it takes the mean over rows and columns of a table: row i belongs to row i":-(unit(h)@unit(ht).T).mean()-2*(unit(ha)@unit(h).T).mean()})
+    own = [v.clone().requires_grad_() for v in (h,ha)]
+    l = f(*own, ht, 2.)
+    need(getattr(l, 'requires_grad', False), "no gradient flows to the student: stay with tensors, without .item() or .detach()")
+    got,right = (torch.autograd.grad(o, own, allow_unused=True) for o in (l,-c(own[0], ht)-2*c(own[1], own[0])))
+    need(all(g is not None and torch.allclose(g, r, atol=1e-5) for g,r in zip(got, right)), "the value is right and the gradient is not: DeACL detaches neither the view nor the attacked view")
+
+# %% ../nbs/33_course.ipynb #c2c20004
+@checker('greedy')
+def check_greedy(f):
+    "f(grads, q, k, move): which k rows of grads (M,D) greed picks, in order; move(g) steps against g and returns the new q"
+    k,goal,grads = 4,torch.randn(6),torch.randn(12,6)
+    grads[0] = goal+.1*torch.randn(6); grads[7] = grads[0]+.02*torch.randn(6)   # two that are nearly the same: after one of them the other is worth little
+    def world():
+        at,given = torch.zeros(6),[]
+        def move(g): given.append(torch.as_tensor(g).clone()); at.add_(.6*given[-1].view(6)); return goal-at
+        return move,given
+    def greed(move, q, refresh=True):
+        picks = []
+        for _ in range(k):
+            gains = grads@q; gains[picks] = -torch.inf
+            picks.append(int(gains.argmax()))
+            if refresh: q = move(grads[picks[-1]])
+        return picks
+    (move,given),keep,right,sort = world(),grads.clone(),greed(world()[0], goal),greed(None, goal, False)
+    got = f(grads, goal.clone(), k, move)
+    need(isinstance(got, (list,tuple,torch.Tensor)), f"it returns a {type(got).__name__}: the row numbers of what was picked are asked, as a list")
+    got = [int(i) for i in got]
+    need(torch.equal(grads, keep), "it changes grads: work on the gains, which are a new tensor")
+    need(len(got)==k, f"it picks {len(got)} where k = {k} were asked for")
+    need(len(set(got))==k, "it picks a row twice: set the gains of what is picked to -inf")
+    need(got[0]!=int((grads@goal).argmin()), "it takes the smallest gain first: the gain is how much the divergence falls, so the largest is wanted")
+    need(got[0]==right[0], f"it begins with row {got[0]}, and row {right[0]} has the largest gain, grads @ q")
+    need(all(g.numel()==6 for g in given) and (not given or torch.equal(given[0].view(6), grads[got[0]])), "move is given something else than the gradient of what was just picked: move(grads[i])")
+    need(got!=sort or got==right, "it keeps to the first ranking: after each pick the network moves, so take the new q from move(grads[i]) and rank again")
+    need(got==right, f"it picks {got}, greed picks {right}: gains = grads @ q with the q of the last move, without what is picked already")
+
+@checker('speedup')
+def check_speedup(f):
+    "f(E, W, k, every, c): how many times faster than E epochs on all images a coreset run is"
+    E,W,k,every,c = 95,10,.1,10,.5
+    n,spent = math.ceil((E-W)/every),lambda w=W, k=k, e=E-W, n=math.ceil((E-W)/every), c=c: E/(w+e*k+n*c)
+    diagnose(number_of(f(E, W, k, every, c)), spent(), {"it is the share of the time that is left: E belongs above the line":1/spent(), "the warm-up is missing: it runs on all images":spent(w=0), "choosing is free in it: add c for each choice":spent(c=0),
+        "the epochs after the warm-up are E-W, not E":spent(e=E), "it forgets the first choice or rounds down: the last epochs need a choice too, so round up":spent(n=(E-W)//every), "it chooses during the warm-up as well: (E-W)/every choices":spent(n=math.ceil(E/every)),
+        "a fraction of a choice cannot be made: round up":spent(n=(E-W)/every), "there is one choice only: anew every `every` epochs":spent(n=1), "the warm-up runs on all images, not on the share k":spent(w=W*k)})
+    need(close_to(f(100, 100, .1, 10, .5), 1), "a run that is all warm-up is not faster: E = W must give 1")
+    need(close_to(f(1000, 100, .05, 20, 24/42), speedup(1000, 100, .05, 20, 24/42)), "the published settings (1000, 100, 0.05, 20, 24/42) should give 5.8")
+
+# %% ../nbs/33_course.ipynb #c2c20007
+@checker('lora')
+def check_lora(f):
+    "f(W, A, B, rank): the weight (o,i,k,k) of the natural route; A (rank·k, i·k), B (o·k, rank·k)"
+    o,i,k,rank = 5,3,3,4
+    W,A,B = torch.randn(o,i,k,k),torch.randn(rank*k,i*k),torch.randn(o*k,rank*k)
+    keep,BA = W.clone(),(B@A).reshape(W.shape)
+    got = tensor_of(f(W, A, B, rank), W.shape)
+    need(torch.equal(W, keep), "it changes W itself, and the adversarial route runs on W: return a new tensor")
+    near = lambda v: torch.allclose(got, v, atol=1e-4)
+    for v,say in ((W+BA,"the branch is too strong: divide by the rank"), (BA/rank,"W is missing: the branch is added to it"), (W-BA/rank,"the branch is subtracted: add it"), (W+BA/rank**.5,"divide by the rank, not by its root"),
+                  (W,"the branch is missing: add B @ A, in the shape of W, over the rank"), (W+BA/k,"divide by the rank, not by the size of the kernel"), ((W+BA)/rank,"only the branch is divided by the rank, W stays as it is"),
+                  (W+(B@A).view(o,k,i,k).permute(0,2,1,3)/rank,"it sorts rows and columns into kernels first: AutoLoRa reads B @ A row by row, `.view_as(W)`")): need(not near(v), say)
+    need(near(W+BA/rank), "it is not W + (B @ A).view_as(W)/rank: check each of the three")
+    need(torch.equal(tensor_of(f(W, A, 0*B, rank), W.shape), W), "with B = 0, where training begins, both routes must be the same network")
+    w = [v.clone().requires_grad_() for v in (A,B)]
+    out = f(W, *w, rank)
+    need(out.requires_grad and all(g is not None for g in torch.autograd.grad(out.square().sum(), w, allow_unused=True)), "no gradient flows to A and B: stay with tensors, without .detach() or .data")
+
+@checker('cost')
+def check_cost(f):
+    "f(images, epochs, passes, flop, peak, share, gpus): hours of a training; passes in F an image, flop of one F, peak in FLOP/s a GPU"
+    a = dict(images=1e6, epochs=10, passes=32, flop=8e9, peak=1e15, share=.25, gpus=4)
+    hours = lambda **kw: (lambda images, epochs, passes, flop, peak, share, gpus: images*epochs*passes*flop/(peak*share*gpus)/3600)(**a|kw)
+    diagnose(number_of(f(*a.values())), hours(), {"these are seconds: an hour has 3600":3600*hours(), "these are minutes":60*hours(), "these are days":hours()/24, "it is one epoch only":hours(epochs=1), "F is missing: a training step is many passes":hours(passes=1),
+        "each GPU is taken to be busy all the time: only the share of its peak counts":hours(share=1), "the GPUs do not help in it: divide by their number":hours(gpus=1), "more GPUs take longer in it: divide by their number":hours()*16,
+        "a smaller share makes it faster: divide by the share":hours()*.25**2, "it is upside down: work above the line, speed below":1/hours()})
+    need(close_to(f(*(a|dict(gpus=8)).values()), hours(gpus=8)) and close_to(f(*(a|dict(images=3e6, passes=6)).values()), hours(images=3e6, passes=6)), "one of its arguments has no effect: use all seven")
+
+# %% ../nbs/33_course.ipynb #c2c2000a
+class _Views:
+    "Views without chance: the image shifted to one side, then to the other. It remembers what it made"
+    def __init__(self): self.made,self.n = [],0
+    def __call__(self, x, *_):
+        self.n += 1
+        self.made.append(x.roll(1 if self.n%2 else -1, 3))
+        return self.made[-1]
+
+class _Watched(PGD):
+    "An attack without chance that remembers what it was given and whether it left the norms alone"
+    def start(self, x): return (x+self.ball.eps/2*torch.sin(1e3*x).sign()).clamp(0,1)
+    def __call__(self, loss, *xs):
+        before = [b.clone() for b in self.net.buffers()]
+        a = super().__call__(loss, *xs)
+        self.calls.append(all(b.equal(o) for b,o in zip(self.net.buffers(), before)))
+        return a
+
+def _watched(f, **kw):
+    "The reader's objective on a small network, its views, its attack, and the images that pass the encoder while it trains: (pixels, branch)"
+    net,aug,attack,passed = Encoder(tiny(1, 4)).double(),_Views(),_Watched(Linf(.1), steps=3, **kw),[]
+    for k,v in dict(net=net, calls=[]).items(): object.__setattr__(attack, k, v)
+    o = f(net, aug, attack)
+    need(isinstance(o, Objective), f"it makes a {type(o).__name__}, not an Objective: class Mine(Objective), and call super().__init__(net, augment, attack) if you write __init__")
+    need(all(getattr(o, k, None) is v for k,v in dict(net=net, augment=aug, attack=attack).items()), "net, augment or attack did not arrive: hand all three to super().__init__(net, augment, attack)")
+    branch = lambda: next(m.branch for m in net.modules() if isinstance(m, DualBN))
+    net.f.register_forward_hook(lambda m, i, _: passed.append((i[0].detach()*net.std+net.mean,branch())) if m.training else None)
+    return o.train(),aug,attack,passed
+
+# %% ../nbs/33_course.ipynb #c2c2000b
+@checker('objective')
+def check_objective(f):
+    "f(net, augment, attack): an `Objective` whose terms are named scalars; what any method of this package must be able to answer"
+    from sklearn.datasets import load_digits
+    x,y = torch.tensor(load_digits().images[:24]/16)[:,None],torch.arange(24)%10
+    o,aug,attack,passed = _watched(f)
+    terms = f.part(o.terms, 'its terms(x, y)')
+    modes = [(m,m.training) for m in o.modules()]; grads = [(p,p.requires_grad) for p in o.parameters()]
+    d = terms(x, y)
+    need(isinstance(d, dict) and d and all(isinstance(k, str) for k in d), "terms must return a dict {name: scalar}: curves and explorers take their labels from it")
+    for k,v in d.items(): number_of(v)
+    l = sum(d.values())
+    need(getattr(l, 'requires_grad', False), "no gradient flows from the terms: stay with tensors, without .item(), .detach() or torch.no_grad() around what is to learn")
+    got = torch.autograd.grad(l, [p for p in o.net.f.parameters()], allow_unused=True)
+    need(any(g is not None and g.abs().sum()>0 for g in got), "no gradient reaches the encoder: are the embeddings computed outside torch.no_grad()")
+    need(all(m.training==t for m,t in modes), "it leaves modules in evaluation mode: use `with evaluating(self):`, which puts them back")
+    need(all(p.requires_grad==r for p,r in grads), "it leaves weights without gradient: use self.perturb, which puts them back")
+    need(all(attack.calls), "its attack runs in training mode and moves the norms' running statistics: self.perturb(loss, v), not self.attack(loss, v)")
+    near = lambda a: min(float((a-v).abs().max()) for v in [*aug.made,x])
+    for p,_ in passed:
+        lo,hi = float(p.min()),float(p.max())
+        need(lo>-1e-6 and hi<1+1e-6, f"images with pixels from {lo:.2f} to {hi:.2f} pass the network: attacked images must stay in [0,1], as self.perturb leaves them")
+        far = max(near(a) for a in p.split(len(x)))
+        need(far<=.1+1e-6, f"an image passes the network that lies {far:.2f} from every view, and ε is 0.1: use what self.perturb returns as it is")
+    fed = any(b=='clean' and near(a)>1e-6 for p,b in passed for a in p.split(len(x)))
+    state = deepcopy(o.state_dict())
+    again = lambda x, y=y: _again(o, aug, state, x, y)
+    first = again(x)
+    if close_to(again(x), first, 1e-9):                                     # else it draws random numbers of its own, and cannot be compared with itself
+        need(close_to(again(x, y.flip(0)), first, 1e-7), "other labels change the loss: pre-training must not see y")
+        i = torch.randperm(len(x))
+        need(close_to(again(x[i], y[i]), first, 1e-6), "another order of the batch changes the loss: something depends on positions; pair row i of one view with row i of the other")
+        with evaluating(o): both,one,two = (again(*v) if j else _side_by_side(again, *v) for j,v in enumerate(((x,y),(x[:12],y[:12]),(x[12:],y[12:]))))
+        need(close_to(both, one+two, 1e-6), f"two mini-batches side by side give {both:.4f}, one after the other {one+two:.4f}: end a term with batch_mean(…), cos or nt_xent in place of .mean(), and contrast within a mini-batch only")
+    own,others = _trained(f, x.float(), y, 'adv' if any(b=='adv' for _,b in passed) else 'clean')
+    need(own>others, f"trained for a few steps, an attacked image has cosine {own:.2f} with itself and {others:.2f} with strangers: is the sign of a term wrong")
+    if not attack.calls: return "It never attacks, so do not expect robustness."
+    if fed: return "Attacked images pass the clean norms while it trains: bn='adv' would keep their statistics apart."
+
+# %% ../nbs/33_course.ipynb #c2c2000c
+def _again(o, aug, state, x, y):
+    "The loss of the same network, the same views and the same chance"
+    o.load_state_dict(state); aug.made.clear(); aug.n = 0
+    torch.manual_seed(0)
+    return sum(v.detach() for v in o.terms(x, y).values()).item()
+
+def _side_by_side(again, x, y):
+    with minibatches(2): return again(x, y)
+
+def _trained(f, x, y, adv):
+    "Cosines of attacked images with themselves and with others, after a few steps of training"
+    net = Encoder(tiny(1, 8))
+    o   = f(net, _Views(), PGD(Linf(.1), steps=2))
+    opt = torch.optim.Adam(net.parameters(), 5e-3)
+    for _ in range(12):
+        l = sum(o.train().terms(x, y).values())
+        opt.zero_grad(); l.backward(); opt.step()
+    with evaluating(net), frozen(net), torch.no_grad():
+        z = unit(net(x, 'clean'))
+        s = unit(net(PGD(Linf(.1), steps=3)(lambda a: -(unit(net(a, adv))*z).sum(1), x), adv))@z.T
+    return float(s.diagonal().mean()),float((s.sum()-s.diagonal().sum())/(s.numel()-len(s)))
+
 # %% ../nbs/33_course.ipynb #af7dcc4a
 def stored(
     name # of a file in tutorials/results, without its ending
@@ -379,7 +563,7 @@ def stored(
     if file is None: raise FileNotFoundError(f"there is no stored result {name!r}: known are {', '.join(sorted({p.stem for d in folders for p in d.glob('*.json')})) or 'none'}")
     try: data = json.loads(file.read_text(encoding='utf-8'))
     except ValueError as e: raise ValueError(f"results/{file.name} is not JSON ({e}): copy it anew") from None
-    p = data.get('provenance') if isinstance(data, dict) else None
+    p = data.get('provenance') or {k:data[k] for k in ('command','date','machine','setup') if k in data} if isinstance(data, dict) else None
     if not p: raise ValueError(f"results/{file.name} does not say where it comes from: it needs a 'provenance'")
     said = '; '.join(f'{k}: {v}' for k,v in p.items()) if isinstance(p, dict) else str(p)
     _show(f'<span style="color:#555">Stored result <b>{html.escape(name)}</b>, not computed here. {html.escape(said)}</span>', f'Stored result {name}, not computed here. {said}')

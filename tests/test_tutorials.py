@@ -1,0 +1,84 @@
+"The chapters of the course: each runs from top to bottom without an answer, says what it promises, and asserts what it claims"
+import ast, os, re, subprocess, sys
+import pytest
+from house import lessons, name, read, source, number, execute, root
+
+chapters = [p for p in lessons() if number(p) is not None]
+each = pytest.mark.parametrize('path', chapters, ids=name)
+def code(path): return [c for c in read(path)['cells'] if c['cell_type']=='code']
+def text(path): return '\n'.join(source(c) for c in read(path)['cells'] if c['cell_type']=='markdown')
+def said(o): return ''.join(o.get('text', [])) + ''.join(''.join(v) for k,v in o.get('data', {}).items() if k.startswith('text/'))
+
+def test_the_course_is_whole(): assert [number(p) for p in chapters]==list(range(1, 13))
+
+@pytest.mark.slow
+@each
+def test_runs_at_laptop_budget(path, monkeypatch):
+    "In a kernel, one thread, with nobody there to answer; nothing is said on stderr"
+    monkeypatch.delenv('ROBUSTFM_BUDGET', raising=False)
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    nb = execute(path, timeout=600)
+    bad = [said(o)[:300] for c in nb.cells if c.cell_type=='code' for o in c.outputs if o.output_type=='error' or o.get('name')=='stderr' and '\r' not in o.text or re.search(r'\w*Warning:', said(o))]
+    assert not bad
+
+@each
+def test_opens_and_closes_as_promised(path):
+    cells,t = read(path)['cells'],text(path)
+    assert re.match(r'# .+\n\n?> .+', source(cells[0])), 'first cell: a title and one sentence'
+    opening = '\n'.join(source(c) for c in cells[:3] if c['cell_type']=='markdown')
+    for words in ('You will be able to','You need','minutes'): assert words in opening, f'the opening lacks {words!r}'
+    assert source(cells[-1]).startswith('## Takeaways') and '**Sources.**' in source(cells[-1]), 'last cell: takeaways and sources'
+    calls = [n.func.id for c in code(path) for n in ast.walk(ast.parse(source(c))) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+    for f in ('budget','predict','reveal','exercise','progress'): assert f in calls, f'no {f}() in this chapter'
+    assert calls.count('predict')<=calls.count('reveal'), 'a question without an answer'
+
+@each
+def test_last_cell_asserts_the_claim(path):
+    tree = ast.parse(source(code(path)[-1]))
+    claims = [n for n in tree.body if isinstance(n, ast.Assert)]
+    assert claims and not any(isinstance(n.test, ast.Constant) for n in claims)
+
+@each
+def test_outputs_are_stored_and_belong_to_everyone(path):
+    cells,t = code(path),path.read_text(encoding='utf-8')
+    assert path.stat().st_size<=700_000
+    silent = [source(c)[:80] for c in cells if not c['outputs'] and re.search(r'^(print|reveal|predict|budget|check\w*|exercise|progress)\(', source(c), re.M)]
+    assert not silent, f'run it once: `make notebooks ARGS={path.relative_to(root)}`'
+    outs = [said(o) for c in cells for o in c['outputs']]
+    assert not [o for c in cells for o in c['outputs'] if o['output_type']=='error' or o.get('name')=='stderr']
+    assert not [o[:200] for o in outs if re.search(r'\w*Warning:|(?<![\w.:/~-])/(?:tmp|usr|opt|var)/', o)]
+    assert any(k=='image/png' for c in cells for o in c['outputs'] for k in o.get('data', {})), 'no picture: on GitHub nobody sees a widget'
+
+def exercises():
+    "(chapter, key, definitions above it, its stub's name, its solution)"
+    for p in chapters:
+        above = []
+        for c in code(p):
+            tree = ast.parse(source(c))
+            for n in ast.walk(tree):
+                if isinstance(n, ast.Call) and getattr(n.func, 'id', '')=='exercise':
+                    kw = {k.arg:ast.literal_eval(k.value) for k in n.keywords}
+                    yield p,ast.literal_eval(n.args[0]),list(above),kw
+            above += [n for n in tree.body if isinstance(n, (ast.Import,ast.ImportFrom,ast.ClassDef,ast.FunctionDef))]
+
+def test_there_are_exercises(): assert {number(p) for p,*_ in exercises()}==set(range(1, 13))
+
+@pytest.mark.parametrize('path,key,above,kw', list(exercises()), ids=[f'{number(p)}-{k}' for p,k,*_ in exercises()])
+def test_the_folded_solution_is_right(path, key, above, kw, capsys):
+    from robustfm import course
+    assert kw.get('hint') and kw.get('solution'), f'{key}: a hint and a solution, folded'
+    space,made = {},[]
+    exec('from robustfm.all import *\nfrom robustfm.course import *', space)
+    for n in above: # what the chapter defined before; a default may need a value that only a run has
+        try: exec(compile(ast.Module([n], []), path.name, 'exec'), space)
+        except NameError: continue
+    exec(kw['solution'], space)
+    made = [n.name for n in ast.parse(kw['solution']).body if isinstance(n, (ast.FunctionDef,ast.ClassDef))]
+    assert any(course.check(key, space[n]) for n in made), capsys.readouterr().out
+
+@pytest.mark.slow
+def test_a_newcomer_gets_the_course(tmp_path):
+    "From the built wheel, in an environment without our checkout; `python tests/newcomer.py` does it with an empty one and chapters 1, 2 and 8"
+    r = subprocess.run([sys.executable, str(root/'tests'/'newcomer.py'), '--shared', '--chapters', '1', '--folder', str(tmp_path)], capture_output=True, text=True)
+    assert r.returncode==0, r.stdout[-2000:]+r.stderr[-2000:]
+    assert len(list((tmp_path/'course').glob('*.ipynb')))==len(lessons())

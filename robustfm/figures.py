@@ -556,7 +556,7 @@ def progress_figure(
     line(s, 'seconds an epoch', 5, 3)
     for r in selections:
         for c in (1,3): fig.add_shape(type='line', x0=r['epoch'], x1=r['epoch'], y0=0, y1=1, yref='y domain', line=dict(color='#D55E00', dash='dot', width=1), row=1, col=c)
-    if len(selections) and 'overlap_previous' in selections[-1]: line([r['overlap_previous'] for r in selections], 'overlap with the last coreset', 1, 2, [r['epoch'] for r in selections])
+    if len(selections) and 'overlap_previous' in selections[-1]: line([r['overlap_previous'] for r in selections], 'overlap with the last coreset', 7, 2, [r['epoch'] for r in selections])
     for c,t in enumerate(('loss','schedule','seconds an epoch'),1): _titles(fig, 'epoch', None, 1, c, t)
     for c in (2,3): fig.update_yaxes(rangemode='tozero', row=1, col=c)
     done = history[-1].get('progress')

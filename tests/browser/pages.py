@@ -85,7 +85,7 @@ class Page:
     def drawn(self, i, more_than=0, timeout=60000):
         "Wait until the i-th explorer has been drawn once more; how often it was"
         p = self.page
-        p.wait_for_function('([i,n]) => { const d = [...document.querySelectorAll(".robustfm-live")][i]?.querySelector("[data-drawn]"); return d && +d.dataset.drawn > n }', arg=[i,more_than], timeout=timeout, polling=10)
+        p.wait_for_function('([i,n]) => { const d = [...document.querySelectorAll(".robustfm-live")][i]?.querySelector("[data-drawn]"); return d && +d.dataset.drawn > n }', arg=[i,more_than], timeout=timeout, polling=50)
         return p.evaluate('i => +[...document.querySelectorAll(".robustfm-live")][i].querySelector("[data-drawn]").dataset.drawn', i)
 
     def explorer(self, i): return self.page.locator('.robustfm-live').nth(i)

@@ -19,15 +19,15 @@ def train(home, epochs=4):
     from robustfm.train import pretrain
     torch.manual_seed(0)
     data,valid,test = digits()
-    data = data[:768]
+    data = data[:384]
     nets = {n: Encoder(tiny(width=8)) for n in ('SimCLR','ACL')}
     acl  = ACL(nets['ACL'], views(flip=0), PGD(Linf(.15), steps=2))
     for name,objective,source in (('SimCLR', SimCLR(nets['SimCLR'], views(flip=0), bn='clean'), Batches(data, bs=128)),
-                                  ('ACL', acl, RCS(acl, data, valid[:64], fraction=.25, warmup=1, every=1, bs=32))):
+                                  ('ACL', acl, RCS(acl, data, valid[:32], fraction=.25, warmup=1, every=1, bs=32))):
         pretrain(objective, source, epochs=epochs, opt='adam', lr=5e-3, run=home/name, show=False)
-        clf = finetune(nets[name], data, bn='clean' if name=='SimCLR' else 'adv', epochs=6, show=False)
+        clf = finetune(nets[name], data, bn='clean' if name=='SimCLR' else 'adv', epochs=4, show=False)
         clf.save(home/f'{name}.safetensors')
-        robustness_curve(clf, test[:50], eps=(0,16,48), attack='pgd5', name=name, show=False).save(home/name/'reports'/'curve.json')
+        robustness_curve(clf, test[:50], eps=(0,16,48), attack='pgd3', name=name, show=False).save(home/name/'reports'/'curve.json')
     z,a = embed_pairs(nets['ACL'], to_float(test.x), PGD(Linf(.15), steps=2))
     for e in (1,epochs): write_embeddings(home/'ACL', e, z=z, a=a, y=test.y)
 
@@ -47,7 +47,7 @@ acl = open_run('ACL')
 explorers = dict(
     attack      = 'w0 = attack_explorer(clfs, test); w0',
     stepper     = 'w1 = pgd_stepper(acl, test); w1',
-    coreset     = 'w2 = coreset_explorer(acl, train[:768]); w2',
+    coreset     = 'w2 = coreset_explorer(acl, train[:384]); w2',
     embedding   = 'w3 = embedding_explorer(acl.encoder(), test[:300]); w3',
     robustness  = 'w4 = robustness_explorer(acl, open_run("SimCLR")); w4',
     invariance  = 'torch.manual_seed(0); w5 = invariance_explorer(Encoder(tiny(3, width=8)), shapes(32)); w5',

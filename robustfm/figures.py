@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['views_figure', 'attack_figure', 'history_figure', 'curve_figure', 'slice_figure', 'embedding_figure',
-           'coreset_figure', 'tradeoff_figure', 'invariance_figure', 'circle_figure', 'branches_figure',
-           'progress_figure', 'runs_figure', 'to_html']
+           'coreset_figure', 'guess_figure', 'guessed', 'tradeoff_figure', 'invariance_figure', 'circle_figure',
+           'branches_figure', 'progress_figure', 'runs_figure', 'to_html']
 
 # %% ../nbs/30_figures.ipynb #49e95ca8
 import base64,html,io,json,math
@@ -171,7 +171,7 @@ def attack_figure(
     classes=None, # K names
     y=None,       # true classes, (N,) or one
     names=(),     # of the rows, such as the models
-    scale=10,     # of the perturbation
+    scale=10,     # of the perturbation, or as much as black and white allow
     most=4,       # rows
     top=10,       # classes to show: the most probable ones
 ):                # a figure
@@ -184,6 +184,8 @@ def attack_figure(
     classes = [verbatim(c, 14) for c in (classes if classes is not None else range(k))]
     unit = lambda x: x.astype(np.float32)/(255 if x.dtype==np.uint8 else 1)
     x,a = unit(x),unit(a[:n])
+    size = float(np.abs(a-x).max()) if a.size else 0.
+    scale = max(1, min(scale, int(.5/max(size, 1e-6)+.01)))
     fig = _Panels(n, 4, column_widths=[.2,.2,.2,.4], horizontal_spacing=.03, vertical_spacing=.24/n)
     widest = max(len(html.unescape(c)) for c in classes)
     said,tick = lambda q: f'{classes[q.argmax()]}, {100*q.max():.0f} %',None if y is None else np.broadcast_to(np.atleast_1d(_arr(y)), (total,))
@@ -201,7 +203,6 @@ def attack_figure(
         fig.update_yaxes(type='category', autorange='reversed', row=r+1, col=4)
         fig.layout[f'xaxis{4*r+4}']['domain'][0] += min(.01+.009*widest, .2) # room for the names
         if r<len(names): fig.add_annotation(text=f'<b>{verbatim(names[r], 24)}</b>', x=-.02, xref='paper', y=.5, yref=f"y{fig.at[r+1,1]} domain", xanchor='right', textangle=-90, showarrow=False)
-    size = np.abs(a-x).max() if a.size else 0
     truth = f'true class: {classes[tick[0]]}; ' if tick is not None and (tick[:n]==tick[0]).all() else ''
     more = f', {n} of {total:,} images' if total>n else ''
     return fig.done(title_text=f'{truth}no pixel changed by more than {size*255:.1f}/255{more}', height=110+max(190, 22*len(show)+20)*n, barmode='group', legend=dict(x=1, xanchor='right'),
@@ -244,10 +245,10 @@ def curve_figure(
     "Accuracy against the radius of the attack, several models in one panel, with 95 % bands"
     if not isinstance(curves, dict): curves = {getattr(c, 'name', None) or f'model {i}':c for i,c in enumerate(curves if isinstance(curves, list) else [curves], 1)}
     if not curves: raise ValueError("there is no curve to draw: evaluate a model first")
-    fig = _Panels()
+    fig,ns = _Panels(),set()
     for (name,c),s in zip(curves.items(), look(curves)):
         eps,acc,se,n,said,guess = _curve(c)
-        chance = guess if chance is None else chance
+        chance = guess if chance is None else chance; ns.add(n)
         lo,hi = np.clip(acc-1.96*se,0,1),np.clip(acc+1.96*se,0,1)
         r,g,b = (int(s['color'][i:i+2],16) for i in (1,3,5))
         if se.any(): fig.add_trace(dict(type='scatter', x=np.r_[eps,eps[::-1]], y=np.r_[hi,lo[::-1]], fill='toself', fillcolor=f'rgba({r},{g},{b},.18)', line_width=0, mode='lines',
@@ -257,13 +258,13 @@ def curve_figure(
     if chance is not None:
         fig.add_shape(type='line', x0=0, x1=1, xref='x domain', y0=chance, y1=chance, line=dict(color='#777777', dash='dot', width=2))
         fig.add_annotation(text='guessing', x=0, xref='x domain', y=chance, yanchor='bottom', xanchor='left', xshift=4, showarrow=False, font=dict(size=14, color='#555555'))
-    notes = dict(notes)
+    notes,on = dict(notes),f"{' and '.join(f'{n:,}' for n in sorted(ns))} images, " if 0 not in ns else ''
     for i,(k,v) in enumerate(notes.items()):
         fig.add_annotation(text=f'{verbatim(k, 30)}: {verbatim(v, 110)}', x=0, xref='paper', y=-.24, yref='paper', yshift=-20*i, xanchor='left', yanchor='top', showarrow=False, align='left',
                            font=dict(size=14, color='#B03A00' if 'do not' in v else '#444444'))
     fig.update_xaxes(title_text='radius of the attack, ε × 255')
     fig.update_yaxes(title_text='accuracy', range=[0,1.02], tickvals=[0,.25,.5,.75,1], ticktext=['0','25 %','50 %','75 %','100 %'])
-    return fig.done(title_text=verbatim(title, 90), showlegend=True, legend=dict(orientation='v', x=1, xanchor='right', y=1, yanchor='top'), margin=dict(t=60, b=70+20*len(notes)), height=430+20*len(notes))
+    return fig.done(title_text=verbatim(f'{title} ({on}95 % bands)' if on else title, 110), showlegend=True, legend=dict(orientation='v', x=1, xanchor='right', y=1, yanchor='top'), margin=dict(t=60, b=70+20*len(notes)), height=430+20*len(notes))
 
 def _curve(c):
     "(eps in /255, accuracy, standard error, n, protocol, chance) of whatever a curve is given as"
@@ -327,14 +328,14 @@ def embedding_figure(
     y  = np.zeros(n) if y is None else _arr(y)
     k  = int(y.max())+1 if n else 1
     names = [verbatim(c, 20) for c in (classes if classes is not None else range(k))]
-    size = 9 if n<800 else 6 if n<5000 else 4
+    size = 9 if n<200 else 7 if n<800 else 5 if n<5000 else 4
     dots = dict(color=(y%10).astype(np.float32), colorscale=_classes, cmin=0, cmax=9, size=size)
     m    = len(sheets)
     fig  = _Panels(m, 2, [[dict(rowspan=m),{}]]+[[None,{}]]*(m-1), [.66,.34], horizontal_spacing=.04) if m else _Panels()
     if a is not None:
         a = _arr(a).astype(np.float32); j = np.linspace(0, n-1, min(n,segments)).astype(int)
         ends = lambda c: np.stack([z[j,c],a[j,c],np.full(len(j), np.nan, np.float32)],1).ravel()
-        fig.add_trace(dict(type=kind, x=ends(0), y=ends(1), mode='lines', line=dict(color='rgba(120,120,120,.45)', width=1), hoverinfo='skip', showlegend=False))
+        fig.add_trace(dict(type=kind, x=ends(0), y=ends(1), mode='lines', line=dict(color='rgba(120,120,120,.3)', width=1), hoverinfo='skip', showlegend=False))
         fig.add_trace(dict(type=kind, x=a[:,0], y=a[:,1], mode='markers', name='attacked', marker=dots|dict(symbol='x'), hoverinfo='skip', opacity=.75))
     named = n<=5000 and len(names)>=k
     fig.add_trace(dict(type=kind, x=z[:,0], y=z[:,1], mode='markers', name='image', marker=dots, opacity=.9, customdata=np.arange(n), text=[names[int(c)] for c in y] if named else None,
@@ -344,7 +345,7 @@ def embedding_figure(
         fig.add_trace(dict(type=kind, x=z[i,0], y=z[i,1], mode='markers', name=f'selected ({len(i):,})', marker=dict(symbol='circle-open', size=size+8, color='#000000', line_width=2), hoverinfo='skip'))
     for c in np.unique(y).astype(int) if 1<k<=20 else ():
         at = np.median(z[y==c], 0)
-        if c<len(names): fig.add_annotation(text=f'<b>{names[c]}</b>', x=float(at[0]), y=float(at[1]), showarrow=False, row=1, col=1, font_size=17, bgcolor='rgba(255,255,255,.75)')
+        if c<len(names): fig.add_annotation(text=f'<b>{names[c]}</b>', x=float(at[0]), y=float(at[1]), showarrow=False, row=1, col=1, font_size=17, bgcolor='rgba(255,255,255,.85)')
     fig.update_xaxes(showticklabels=False, ticks='', row=1, col=1); fig.update_yaxes(showticklabels=False, ticks='', row=1, col=1)
     for r,(t,im) in enumerate(sheets, 1):
         if len(_arr(im)): fig.add_trace(_picture(_montage(_pixels(im), min(len(im),8))), r, 2)
@@ -370,34 +371,68 @@ def coreset_figure(
     sheets = [s for s in sheets if len(_arr(s[1]))]
     if not panels and not sheets: raise ValueError("there is nothing to show of this selection: no map, no gains, no images")
     cols   = max(len(panels), len(sheets), 1)
-    fig    = _Panels(1+bool(sheets), cols, column_widths=[1.7 if i==0 and z is not None else 1 for i in range(cols)], row_heights=[.56,.44] if sheets else None, horizontal_spacing=.07, vertical_spacing=.16)
+    fig    = _Panels(1+bool(sheets), cols, column_widths=[1.7 if i==0 and z is not None else 1 for i in range(cols)], row_heights=[.55,.45] if sheets else None, horizontal_spacing=.07, vertical_spacing=.16)
     for c,p in enumerate(panels, 1):
         if p=='map':
             z = _arr(z).astype(np.float32); rest = np.setdiff1d(np.arange(n), chosen); kind = 'scattergl' if n>5000 else 'scatter'
             for i,name,col,sym,s in ((rest,'rejected','#BBBBBB','circle-open',5),(chosen,'chosen','#D55E00','circle',6)):
                 fig.add_trace(dict(type=kind, x=z[i,0], y=z[i,1], mode='markers', name=f'{name} ({len(i):,})', marker=dict(color=col, symbol=sym, size=s if n<5000 else 3), customdata=i,
                                    hovertemplate='image %{customdata}<extra></extra>'), 1, c)
-            fig.update_xaxes(showticklabels=False, ticks='', row=1, col=c); fig.update_yaxes(showticklabels=False, ticks='', row=1, col=c)
+            fig.update_xaxes(showticklabels=False, ticks='', title_text='map of embeddings', row=1, col=c); fig.update_yaxes(showticklabels=False, ticks='', row=1, col=c)
         elif p=='gains':
             g = np.sort(_arr(gains).astype(float))[::-1]; k = len(g) if picked is None else picked
             if len(g)>300: j = np.linspace(0, len(g)-1, 300).astype(int); fig.add_trace(_line(j+1, g[j], None, mode='lines', showlegend=False), 1, c)
             else: fig.add_trace(_bars(np.arange(1,len(g)+1), g, ['#D55E00' if i<k else '#BBBBBB' for i in range(len(g))], hovertemplate='gain %{y:.3g}<extra></extra>'), 1, c)
             if k<len(g): fig.add_shape(type='line', x0=k+.5, x1=k+.5, y0=0, y1=1, yref='y domain', line=dict(color='#222222', dash='dash', width=2), row=1, col=c)
-            fig.update_xaxes(title_text='candidate, best first', row=1, col=c)
+            fig.update_xaxes(title_text='candidate, best first', row=1, col=c, **(dict(dtick=1) if len(g)<10 else {}))
         else:
-            if p in bars: fig.add_trace(_bars([verbatim(k, 16) for k in bars[p]], [float(v) for v in bars[p].values()], ['#D55E00' if 'RCS' in str(k) else '#999999' for k in bars[p]]), 1, c)
+            if p in bars: fig.add_trace(_bars([verbatim(k, 16).replace(' ', '<br>', 1) for k in bars[p]], [float(v) for v in bars[p].values()], ['#D55E00' if 'RCS' in str(k) else '#999999' for k in bars[p]]), 1, c)
             else:
                 for (k,v),col in zip(counts.items(), ('#D55E00','#BBBBBB')):
                     v = _arr(v).astype(float)
                     fig.add_trace(_bars([verbatim(o, 12) for o in (classes if classes is not None else range(len(v)))], v/max(v.sum(),1), col, verbatim(k), showlegend=k!='chosen'), 1, c)
             fig.update_xaxes(type='category', row=1, col=c)
-        if p!='map': _says(fig, verbatim(p), 1, c)
+        if p!='map': _says(fig, verbatim('gain of each' if p=='gains' else p), 1, c)
     for c,(t,im) in enumerate(sheets, 1):
         fig.add_trace(_picture(_montage(_pixels(im), 12)), 2, c); _no_axes(fig, 2, c); _says(fig, verbatim(t), 2, c)
         fig.layout['xaxis'+fig.at[2,c]].update(domain=[(c-1)/len(sheets)+.01*(c>1), c/len(sheets)-.01])
     for c in range(len(panels)+1, cols+1): _no_axes(fig, 1, c)
     for c in range(len(sheets)+1, cols+1): sheets and _no_axes(fig, 2, c)
     return fig.done(title_text=verbatim(title, 120), width=1050, height=640 if sheets else 400, legend=dict(y=1.01), margin=dict(l=60, t=95, b=45), hovermode='closest')
+
+# %% ../nbs/30_figures.ipynb #9e2b71c4
+def guess_figure(
+    x,           # images (N,C,H,W)
+    chosen,      # which were chosen, (N,) of bool
+    guesses=(),  # indices of those that somebody picked
+    reveal=False,# say which were
+    cols=6,      # images in a row
+):               # a figure
+    "Some of these images were chosen: which?"
+    im,chosen = _pixels(x),np.asarray(_arr(chosen), dtype=bool)
+    (n,h,w,_),gap = im.shape,_gap(im.shape[2])
+    fig,at = _Panels(),lambda i: (i%cols*(w+gap),i//cols*(h+gap))
+    fig.add_trace(_picture(_montage(im, cols, gap))|dict(hoverinfo='none')); _no_axes(fig) # 'skip' would swallow clicks
+    def frame(i, color, out, dash='solid'): a,b = at(i); fig.add_shape(type='rect', x0=a-.5-out, x1=a+w-.5+out, y0=b-.5-out, y1=b+h-.5+out, line=dict(color=color, width=5, dash=dash), row=1, col=1)
+    for i in range(n):
+        if i in guesses: frame(i, '#0072B2', 0)
+        if reveal and chosen[i]: frame(i, '#D55E00', gap/4, 'dash')
+        fig.add_annotation(text=f'<b>{i+1}</b>', x=at(i)[0], y=at(i)[1], xanchor='left', yanchor='top', showarrow=False, bgcolor='white', row=1, col=1)
+    k,m,right = int(chosen.sum()),len(guesses),int(chosen[list(guesses)].sum())
+    said = f'{k} of these {n} were chosen. Which?'+(f' You have picked {m}.' if m else ' Click on them.')
+    if reveal: said = f'Dashed: chosen.'+(f' You found {right} with {m} guesses; blind guesses find {m*k/n:.1f}' if m else '')
+    return fig.done(title_text=said, height=90+150*-(-n//cols), width=160*min(n,cols)+40, margin=dict(l=20, r=20, t=70, b=20))
+
+def _gap(w): return max(w//3, 2) # pixels between guessed images
+
+def guessed(
+    x, y, # where somebody clicked, in pixels of the figure
+    size, # (H,W) of an image
+    cols=6
+):        # the index of the image there
+    "Which image of a `guess_figure` was meant"
+    return int(y//(size[0]+_gap(size[1])))*cols+int(x//(size[1]+_gap(size[1])))
+
 
 # %% ../nbs/30_figures.ipynb #e918041b
 def tradeoff_figure(
@@ -434,7 +469,7 @@ def invariance_figure(
     fig = _Panels(2, 2, specs=[[dict(rowspan=2),{}],[None,{}]], column_widths=[.5,.5], row_heights=[.55,.45], horizontal_spacing=.1, vertical_spacing=.2)
     h,w = styled.shape[-2:]
     fig.add_trace(_picture(_montage(_pixels(styled.reshape(-1,*styled.shape[2:])), n)), 1, 1); _no_axes(fig, 1, 1)
-    for i,t in enumerate(names): fig.add_annotation(text=verbatim(t, 16), x=-1.5, y=i*(h+1)+h/2, xanchor='right', showarrow=False, row=1, col=1)
+    for i,t in enumerate(names): fig.add_annotation(text=verbatim(t, 16), x=0, xref='x domain', xshift=-6, y=i*(h+1)+h/2, xanchor='right', showarrow=False, row=1, col=1)
     for i,(q,t) in enumerate(zip(p, names)):
         fig.add_trace(_line(np.arange(1,n+1), q[:n]*p.shape[1], verbatim(t, 24), _style(i), hovertemplate='image %{x}: %{y:.3f}<extra>%{fullData.name}</extra>'), 1, 2)
     _titles(fig, 'image', 'agreement × N', 1, 2); fig.update_xaxes(dtick=1, row=1, col=2)
@@ -490,12 +525,14 @@ def branches_figure(
         fig.update_xaxes(type='category', row=1, col=c); fig.update_yaxes(type='category', autorange='reversed', row=1, col=c)
     fig.add_trace(_bars(np.arange(1,len(stats)+1), [float(s['shift']) for s in stats], ['#D55E00' if i==layer else '#BBBBBB' for i in range(len(stats))], customdata=[verbatim(s['name']) for s in stats],
                         hovertemplate='%{customdata}: %{y:.2f}<extra></extra>'), 2, 1)
-    m = _arr(stats[layer]['mean']); b,ends = min(1, len(m)-1),[float(m.min()),float(m.max())]
+    m,sd = _arr(stats[layer]['mean']),np.sqrt(_arr(stats[layer]['var']))
+    b,ends = min(1, len(m)-1),[float(min(m.min(),sd.min())),float(max(m.max(),sd.max()))]
     fig.add_trace(_line(ends, ends, None, dict(color='#777777', dash='dot', symbol='circle'), mode='lines', hoverinfo='skip', showlegend=False), 2, 2)
-    fig.add_trace(dict(type='scatter', x=m[0], y=m[b], mode='markers', marker=dict(color='#D55E00', size=7), showlegend=False, hovertemplate='channel %{pointNumber}: %{x:.2f}, %{y:.2f}<extra></extra>'), 2, 2)
+    for v,name,col,sym in ((m,'mean','#D55E00','circle'),(sd,'standard deviation','#0072B2','square')):
+        fig.add_trace(dict(type='scatter', x=v[0], y=v[b], mode='markers', name=name, marker=dict(color=col, symbol=sym, size=8), hovertemplate=f'channel %{{pointNumber}}: {name} %{{x:.2f}}, %{{y:.2f}}<extra></extra>'), 2, 2)
     _titles(fig, 'norm, from the image to the embedding', 'shift of means, in σ', 2, 1)
-    _titles(fig, f'mean in {names[0]!r}', f'mean in {names[b]!r}', 2, 2, verbatim(stats[layer]['name']))
-    return fig.done(title_text='A head fits the branch it was trained on'+(f'; {n:,} test images' if n else ''), width=1000, height=640, margin=dict(l=110))
+    _titles(fig, f'in branch {names[0]}', f'in branch {names[b]}', 2, 2, f"each channel of {verbatim(stats[layer]['name'])}")
+    return fig.done(title_text='Which branch a head was trained on, and which one classifies'+(f': {n:,} test images' if n else ''), width=1000, height=640, margin=dict(l=110), legend=dict(x=1, xanchor='right', y=-.14, yanchor='top'))
 
 # %% ../nbs/30_figures.ipynb #21cafbec
 def progress_figure(
@@ -508,7 +545,7 @@ def progress_figure(
     if not len(history): raise ValueError("no record yet: the first comes at the end of the first epoch")
     fig  = _Panels(1, 3, column_widths=[.5,.25,.25], horizontal_spacing=.09)
     e    = [r.get('epoch',i) for i,r in enumerate(history)]
-    line = lambda y,name,c,col,x=e: fig.add_trace(_line(x, y, verbatim(name), _style(c), mode='lines+markers' if len(x)<40 else 'lines', hovertemplate='epoch %{x}: %{y:.4g}<extra>%{fullData.name}</extra>'), 1, col)
+    line = lambda y,name,c,col,x=e: fig.add_trace(_line(x, y, verbatim(name), _style(c), mode='lines+markers' if len(x)<40 else 'lines', showlegend=col<3, hovertemplate='epoch %{x}: %{y:.4g}<extra>%{fullData.name}</extra>'), 1, col)
     terms = [k for k,v in history[-1].items() if k not in ('epoch','step','seconds','lr','progress') and isinstance(v, (int,float))]
     if len(terms)==2 and 'loss' in terms: terms.remove('loss') # a single term is the loss
     for i,k in enumerate(terms): line([r.get(k) for r in history], k, i, 1)
@@ -519,7 +556,7 @@ def progress_figure(
     line(s, 'seconds an epoch', 5, 3)
     for r in selections:
         for c in (1,3): fig.add_shape(type='line', x0=r['epoch'], x1=r['epoch'], y0=0, y1=1, yref='y domain', line=dict(color='#D55E00', dash='dot', width=1), row=1, col=c)
-    if len(selections) and 'overlap_previous' in selections[-1]: line([r['overlap_previous'] for r in selections], 'overlap with the last coreset', 1, 2, [r['epoch'] for r in selections])
+    if len(selections) and 'overlap_previous' in selections[-1]: line([r['overlap_previous'] for r in selections], 'overlap with the last coreset', 7, 2, [r['epoch'] for r in selections])
     for c,t in enumerate(('loss','schedule','seconds an epoch'),1): _titles(fig, 'epoch', None, 1, c, t)
     for c in (2,3): fig.update_yaxes(rangemode='tozero', row=1, col=c)
     done = history[-1].get('progress')
@@ -541,13 +578,13 @@ def runs_figure(
     key   = lambda n: ((v := rows[n].get(by)) is None, (v if up else -v) if isinstance(v, (int,float)) else str(v))
     if by: names.sort(key=key)
     fig,width = _Panels(),1.1
-    cell = lambda v: '–' if v is None else f'{v:.4g}' if isinstance(v, float) else verbatim(v, 18)
+    cell = lambda k,v: '–' if v is None else f'{100*v:.1f} %' if k in ('SA','RA') else f'{v:.4g}' if isinstance(v, float) else verbatim(v, 18)
     put  = lambda t,x,y,**kw: fig.add_annotation(text=t, x=x, y=y, showarrow=False, **kw)
     for (n,s),i in zip(zip(names, look(names)), range(len(names))):
         v = np.asarray(sparks.get(n, ()), float); v = v[np.isfinite(v)]
         if len(v): fig.add_trace(_line(3+np.linspace(0,1.4,len(v)), i+.3-.6*(v-v.min())/max(np.ptp(v),1e-12), verbatim(n), s, 2.5, 'lines', hoverinfo='name', showlegend=False))
         put(verbatim(n, 34), 0, i, xanchor='left')
-        for c,k in enumerate(cols): put(cell(rows[n].get(k)), 5.4+c*width, i, xanchor='right')
+        for c,k in enumerate(cols): put(cell(k, rows[n].get(k)), 5.4+c*width, i, xanchor='right')
     put('<b>run</b>', 0, -.9, xanchor='left'); put(f'<b>{verbatim(spark)}</b>', 3.7, -.9)
     for c,k in enumerate(cols): put(f"<b>{verbatim(k, 12)}</b>{' ▴' if k==by and up else ' ▾' if k==by else ''}", 5.4+c*width, -.9, xanchor='right')
     fig.update_xaxes(visible=False, range=[-.1,4.6+len(cols)*width]); fig.update_yaxes(visible=False, range=[len(names)-.4,-1.3])

@@ -241,7 +241,8 @@ def _gather(o, name, curves, points, notes):
         for k,r in rs.items(): _gather(r, name if len(rs)==1 else f'{name}: {k}', curves, points, notes)
         h,f = [r for r in o.history if 'SA' in r and 'RA' in r],(forwards(o.config) or 0)*((o.config.get('batches') or {}).get('bs') or 0)
         if h: points[name] = {k:[r.get(k) for r in h] for k in ('SA','RA','epoch','seconds')}|(dict(F=[f*(r['step']+1) for r in h]) if f else {})
-    elif _get(o, 'eps') is not None and _get(o, 'accuracy') is not None: curves[name] = o
+        elif name in points: points[name] = _costs(points[name], {r['epoch']+1:r for r in o.history}, f)
+    elif _get(o, 'eps') is not None and _get(o, 'accuracy') is not None: curves[name] = o; notes.setdefault(name, '– no checks ran')
     elif _get(o, 'rows'):                                  # a report
         acc,about = {_get(r,'attack'):float(_get(r,'accuracy')) for r in _get(o,'rows')},_get(o, 'about') or {}
         sa,ra,last = acc.get('clean', max(acc.values())),min(acc.values()),_get(o,'rows')[-1]
@@ -251,3 +252,11 @@ def _gather(o, name, curves, points, notes):
         notes[name] = f"✗ do not believe these numbers: {', '.join(bad)}" if bad else f"✓ {sum(_get(v,'status')=='pass' for v in vs)} checks passed" if vs else '– unchecked'
         if 'epoch' in about:
             for k,v in dict(SA=sa, RA=ra, epoch=about['epoch']).items(): points.setdefault(name.split(':')[0], {}).setdefault(k, []).append(v)
+
+def _costs(p, after, f):
+    "Checkpoints in order, and what each had cost, where the history of the run knows it"
+    i = sorted(range(len(p['epoch'])), key=lambda i: p['epoch'][i]); p = {k:[v[j] for j in i] for k,v in p.items()}
+    if not all(e in after for e in p['epoch']): return p
+    rs = [after[e] for e in p['epoch']]
+    return p|dict(seconds=[r['seconds'] for r in rs])|(dict(F=[f*(r['step']+1) for r in rs]) if f else {})
+

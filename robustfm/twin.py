@@ -45,7 +45,7 @@ _template = dict(layout=dict(
     font=dict(family=_font, size=15, color='#222222'), title=dict(font_size=18, x=0, xref='paper', xanchor='left', y=.97, yanchor='top'),
     paper_bgcolor='white', plot_bgcolor='white', colorway=_cycle, margin=dict(l=90, r=25, t=80, b=60), width=900, height=440, uirevision='keep',
     legend=dict(font_size=15, bgcolor='rgba(255,255,255,.8)', orientation='h', x=0, y=1.02, yanchor='bottom'), hoverlabel=dict(font_size=15, font_family=_font), annotationdefaults=dict(font_size=15),
-    **{a: dict(gridcolor='#DDDDDD', zeroline=False, showline=True, linecolor='#444444', ticks='outside', tickfont_size=14, title_standoff=8) for a in ('xaxis','yaxis')}))
+    **{a: dict(gridcolor='#DDDDDD', zeroline=False, showline=True, linecolor='#444444', ticks='outside', tickfont_size=14, title_font_size=15, title_standoff=8) for a in ('xaxis','yaxis')}))
 
 # %% ../nbs/29_twin.ipynb #3ac926f2
 def _rgba(c, default='#0072B2'):
@@ -205,7 +205,8 @@ def static(
         cats = getattr(ax, 'cats', {})
         ax.annotate(_text(a.text), (cats.get(a.x,a.x),cats.get(a.y,a.y)), xycoords=tr, xytext=((a.ax or 0)*px,-(a.ay or 0)*px) if arrow else ((a.xshift or 0)*px,(a.yshift or 0)*px), textcoords='offset points',
                     ha='center' if arrow else 'center' if ha=='auto' else ha, va='center' if arrow else va, fontsize=(a.font.size or 15)*px, color=_rgba(a.font.color,'#222222'), rotation=-(a.textangle or 0),
-                    weight=_weight(a.text), arrowprops=dict(arrowstyle='->', color='#444444') if arrow else None, annotation_clip=False, zorder=6, parse_math=False, multialignment=a.align or 'center')
+                    weight=_weight(a.text), arrowprops=dict(arrowstyle='->', color='#444444') if arrow else None, annotation_clip=False, zorder=6, parse_math=False, multialignment=a.align or 'center',
+                    bbox=dict(fc=_rgba(a.bgcolor), ec='none', boxstyle='square,pad=.1') if a.bgcolor else None)
     if handles and L.showlegend is not False:
         g,d,name = L.legend,T['legend'],{'left':'left','right':'right','center':'center','auto':'left',None:'left'}
         x,y = (d['x'] if g.x is None else g.x),(d['y'] if g.y is None else g.y)
@@ -218,7 +219,7 @@ def static(
     from PIL import Image
     for dpi in (100,80,64,50,36):
         f = io.BytesIO(); out.savefig(f, format='png', dpi=dpi)
-        for colours in (None,128,32):
+        for colours in (None,128,64):
             q = f
             if colours: q = io.BytesIO(); Image.open(f).convert('RGB').quantize(colours).save(q, 'PNG', optimize=True)
             if q.tell()<=limit: return q.getvalue()

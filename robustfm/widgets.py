@@ -10,7 +10,8 @@ __all__ = ['live', 'Stale', 'Explorer', 'explore', 'static_only', 'attack_explor
 # %% ../nbs/31_widgets.ipynb #91d82c2a
 import base64,html,json,os,re,threading,time
 from copy import deepcopy
-from functools import cache,lru_cache,partial
+from functools import cache,lru_cache,wraps
+from inspect import signature
 from pathlib import Path
 import numpy as np
 import torch
@@ -46,9 +47,9 @@ export default { async render({model, el}) {
   const P = await plotly(model), gl = G._robustfm.gl
   const say = o => { model.set('event', {...o, n: ++count}); model.save_changes() }
   function wire() {
-    div.on('plotly_click', e => { const p = e.points[0]; say({type: 'click', trace: p.curveNumber, point: p.customdata ?? p.pointNumber}) })
-    div.on('plotly_selected', e => say({type: 'select', points: (e?.points ?? []).filter(p => p.customdata !== undefined).slice(0, 2000).map(p => p.customdata)}))
-    div.on('plotly_deselect', () => say({type: 'select', points: []}))
+    div.on('plotly_click', e => { const p = e.points[0]; say({type: 'click', trace: p.curveNumber, point: p.customdata ?? p.pointNumber, x: p.x, y: p.y}) })
+    div.on('plotly_selected', e => busy || say({type: 'select', points: (e?.points ?? []).filter(p => p.customdata !== undefined).slice(0, 2000).map(p => p.customdata)}))
+    div.on('plotly_deselect', () => busy || say({type: 'select', points: []}))
     div.on('plotly_relayout', e => { for (const k in e) { const m = k.match(/^shapes\\[(\\d+)\\]\\.x0$/), s = m && div.layout.shapes[m[1]]
       if (s) say({type: 'drag', shape: +m[1], x: (s.x0 + s.x1)/2, y: (s.y0 + s.y1)/2}) } })
     return true
@@ -128,7 +129,9 @@ class Explorer:
         if (f := self.on.get(change['new'].get('type'))) and (new := f(change['new'], self.values)): self.set(wait=False, **new)
 
     def _hide(self):
-        for k,(by,v) in self.shown.items(): self.controls[k].layout.display = None if self.controls[by].value==v else 'none'
+        for k,(by,v) in self.shown.items():
+            now = self.controls[by].value
+            self.controls[k].layout.display = None if (v(now) if callable(v) else v==now) else 'none'
 
     def _ask(self, *_):
         self._hide()
@@ -165,7 +168,7 @@ class Explorer:
             if not isinstance(e, Stale): self.error = e; self.plot.layout.display = 'none'
             elif self._want: said = 'working …'
         finally:
-            slow.cancel(); self.button.layout.visibility = 'hidden'
+            slow.cancel(); slow.join(); self.button.layout.visibility = 'hidden'
             for h in hooks: h.remove()
         self._say(said, bool(said) and said!='working …'); self.latency.append(time.perf_counter()-asked)
 
@@ -205,24 +208,25 @@ def explore(
     nets=(),   # networks that `draw` uses: at each of their passes it may be given up
     cap=20.,   # seconds that one figure may take
     sweep=None,# the control whose values an exported file holds
-    shown=None,# {control: (other, value)}: shown only while the other has that value
+    shown=None,# {control: (other, value or test)}: shown only while the other has that value
     **controls # ipywidgets, or (low,high[,step[,value]]) for a slider, a list or dict for a choice, a bool for a box
 ):             # an `Explorer`: shows itself; `.to_html(path)`, `.static()`, `.set(eps=3)`
     "Bind a figure function to controls"
     return Explorer(draw, hint, state, on, nets, cap, sweep, shown, **controls)
 
 # %% ../nbs/31_widgets.ipynb #bd01570d
-_css = '''.jp-OutputArea-child:has(+ .jp-OutputArea-child .robustfm-live) {display: none} .robustfm-hint {font-size: 16px; margin: 4px 0 8px; max-width: 60em}
-.robustfm-live .widget-label, .robustfm-live .widget-readout, .robustfm-live select, .robustfm-live button {font-size: 15px} .robustfm-good {font-size: 15px; color: #444}
+_css = '''.jp-OutputArea-child:has(+ .jp-OutputArea-child .robustfm-live :is([data-drawn], .robustfm-bad)) {display: none} .robustfm-hint {font-size: 16px; margin: 4px 0 8px; max-width: 60em}
+.robustfm-live .widget-label, .robustfm-live .widget-readout, .robustfm-live .widget-label-basic, .robustfm-live select, .robustfm-live button {font-size: 15px} .robustfm-good {font-size: 15px; color: #444}
 .robustfm-bad {font-size: 16px; color: #9A3000; white-space: normal; max-width: 55em; line-height: 1.4} .robustfm-live :focus-visible {outline: 3px solid #0072B2; outline-offset: 2px}'''
 
 def static_only():
-    "No widgets, by ROBUSTFM_STATIC=1 or outside a notebook"
+    "Does ROBUSTFM_STATIC ask for figures without widgets?"
     return os.environ.get('ROBUSTFM_STATIC','') not in ('','0')
 
 def _sentence(e):
     if isinstance(e, torch.OutOfMemoryError): return 'the accelerator is out of memory: choose fewer images or steps, or move the model to the CPU'
     text = (str(e).strip().splitlines() or [type(e).__name__])[0][:300]
+    if re.search('same device|meta tensor', text): return f'the model and the images are on different devices: move the whole model, as in model.to("cpu") ({text})'
     return text if isinstance(e, (ValueError,TypeError,OSError,Stale,FloatingPointError)) else f'this could not be drawn: {text} ({type(e).__name__})'
 
 _label = dict(eps='ε × 255', alpha='α / ε', by='sort by', up='smallest first', t='temperature', what='style', amount='how much')
@@ -263,11 +267,33 @@ def _sample(c, most):
     return [vs[i] for i in sorted(set(np.linspace(0, len(vs)-1, min(most,len(vs))).round().astype(int)))]
 
 # %% ../nbs/31_widgets.ipynb #5216c7d4
+def _calm(make):
+    "What cannot be shown is a sentence in the widget's place, never a stack trace over a class; `.error` holds it whole"
+    @wraps(make)
+    def calm(*args, **kw):
+        signature(make).bind(*args, **kw)                  # a call that is wrong stays an error
+        try: return make(*args, **kw)
+        except Exception as e: why = e
+        def draw(): raise why
+        return explore(draw)
+    return calm
+
 def _nets(o):
     "{name: a copy to look at}: explorers never touch the network of a running training"
-    if not isinstance(o, dict): o = {getattr(o, 'card', {}).get('name') or type(o).__name__:o}
+    if not isinstance(o, dict): o = {getattr(o, 'card', {}).get('name') or getattr(getattr(o, 'path', None), 'name', type(o).__name__):o}
     if not o: raise ValueError("there is no model to look at: give one, or {name: model}")
     return {str(k):deepcopy(n).eval() if isinstance(n, torch.nn.Module) else n for k,n in o.items()}
+
+def _encodes(o): return hasattr(o, 'branches') and hasattr(o, 'features') or hasattr(o, 'encoder') and hasattr(o, 'config')
+
+class _Probe(torch.nn.Module):
+    "A classifier of an encoder or a run: a head in closed form on the features that attacks were trained on"
+    def __init__(self, o, x, y, n_classes):
+        super().__init__()
+        if y is None: raise ValueError("an encoder has no classes: give labelled images to fit a head on, or a classifier")
+        self.net = _net(o); d = _device(self.net)
+        with torch.no_grad(): self.register_buffer('w', ridge_head(self.net.features(_float(x).to(d), adv_branch(self.net)), y.to(d), n_classes))
+    def forward(self, x): return self.net.features(x, adv_branch(self.net))@self.w[:-1]+self.w[-1]
 
 def _net(o):
     "The encoder of a run, a classifier, an objective, or itself"
@@ -277,7 +303,11 @@ def _net(o):
         else: raise TypeError(f"this needs an Encoder, or what has one, not {type(o).__name__}")
     return deepcopy(o).eval()
 
-def _device(o): return next((p.device for p in o.parameters()), torch.device('cpu')) if isinstance(o, torch.nn.Module) else torch.device('cpu')
+def _device(o):
+    "Where a model is"
+    ds = {str(p.device) for p in (*o.parameters(),*o.buffers())} if isinstance(o, torch.nn.Module) else ()
+    if len(ds)>1 or 'meta' in ds: raise ValueError(f"this model is on {' and '.join(sorted(ds))}: move the whole of it to one device, as in model.to('cpu')")
+    return torch.device(next(iter(ds), 'cpu'))
 
 def _data(test, most=None):
     "(float images (N,C,H,W), labels or None, class names) of `Images` or a tensor"
@@ -302,8 +332,9 @@ def _affordable(f, n, seconds=1.):
     return int(min(n, max(k, seconds*k/max(time.perf_counter()-t, 1e-6))))
 
 # %% ../nbs/31_widgets.ipynb #8772de61
+@_calm
 def attack_explorer(
-    clf,       # images → logits; or {name: classifier} to compare
+    clf,       # images → logits, an `Encoder` or a run; or {name: one of these} to compare
     test,      # `Images`, or a tensor (N,C,H,W)
     eps=None,  # where the slider starts, in /255
     image=0,
@@ -311,6 +342,10 @@ def attack_explorer(
     "Move ε and watch an image change class: one model, or several side by side"
     clfs = _nets(clf)
     x,y,classes = _data(test)
+    if any(map(_encodes, clfs.values())):                  # every other image fits the heads, the rest are looked at
+        fit = (x,None,0) if y is None else (x[1::2][:2000],y[1::2][:2000],int(y.max())+1)
+        x,y = x[::2],None if y is None else y[::2]
+        clfs = {k:_Probe(c, *fit) if _encodes(c) else c for k,c in clfs.items()}
     eps = eps or _eps0(x)
     def draw(image, eps, alpha, steps, restarts, ball):
         rows = []
@@ -323,6 +358,7 @@ def attack_explorer(
         image=(0,len(x)-1,1,image), eps=(0,max(64,eps),1,eps), alpha=(.05,2.,.05,.25), steps=(0,50,1,10), restarts=(1,10), ball=['ℓ∞','ℓ2'])
 
 # %% ../nbs/31_widgets.ipynb #7a0e818b
+@_calm
 def pgd_stepper(
     net,         # `Encoder`, or a run
     test,        # images
@@ -350,6 +386,7 @@ def pgd_stepper(
         step=_time('step', 21, 5), image=(0,len(x)-1), eps=(1,64,1,eps or _eps0(x)), alpha=(.05,1.,.05,.25), steps=(1,20,1,5), branch=sorted(net.branches, key=lambda b: b!='adv'))
 
 # %% ../nbs/31_widgets.ipynb #898cb6d4
+@_calm
 def coreset_explorer(
     batches,    # `RCS` or `Random`, or a run that was trained with one
     images=None,# what it chose from; the source's own if None
@@ -369,27 +406,32 @@ def coreset_explorer(
         f = _net(net if net is not None else batches.objective if hasattr(batches, 'objective') else batches)
         z,_ = embed_pairs(f, _float(x).to(_device(f))); m,w = pca(z)
         return (z-m)@w
-    def draw(selection, view, reveal):
+    def draw(selection, view, guesses, reveal):
         s = picks[selection]; i = _arr(s['indices']).astype(int)
         if not len(i): raise ValueError(f"selection {selection} is empty: its fraction is below one batch")
         rest = np.setdiff1d(np.arange(n), i); g = np.random.default_rng(selection)
         some = lambda j,k=24: j[np.sort(g.permutation(len(j))[:k])]
         if view=='guess':
             if x is None: raise ValueError("the game needs the images: pass images=")
-            j = g.permutation(np.r_[some(i,6),some(rest,6)]); best = np.isin(j, i)
-            return views_figure(np.full((1,x.shape[1],*x.shape[2:]), 255, np.uint8), *(_arr(x[k])[None] for k in j), titles=['']+[f'{k+1}'+(' ✓' if best[k] and reveal else '') for k in range(len(j))])\
-                .update_layout(title_text='Six of these were chosen, without labels: '+(', '.join(str(k+1) for k in np.flatnonzero(best)) if reveal else 'which? (then tick "reveal")'))
+            j = g.permutation(np.r_[some(i,6),some(rest,6)])
+            return guess_figure(_arr(x[j]), np.isin(j, i), [k-1 for k in guesses], reveal)
         two   = lambda **kw: {k.replace('_',' '):float(v) for k,v in kw.items() if v is not None and np.isfinite(v)}
-        bars  = {'divergence':two(before=s.get('divergence_before'), after_RCS=s.get('divergence_after'), after_random=s.get('divergence_random')),
+        bars  = {'divergence, less is better':two(before=s.get('divergence_before'), after_RCS=s.get('divergence_after'), after_random=s.get('divergence_random')),
                  'overlap with':two(previous=s.get('overlap_previous'), random=s.get('overlap_random'), chance=len(i)/n)}
         least = _arr(s['least']).astype(int) if 'least' in s else rest
-        sheets = [] if x is None else [('chosen',_arr(x[some(i)])),('least useful' if 'least' in s else 'rejected',_arr(x[some(least)]))]
+        sheets = [] if x is None else [('some of the chosen',_arr(x[some(i,36)])),('least useful' if 'least' in s else 'some of the rejected',_arr(x[some(least,36)]))]
         counts = {'chosen':np.bincount(y[i],minlength=int(y.max())+1),'all images':np.bincount(y)} if reveal and y is not None else None
-        return coreset_figure(i, n, s.get('gains'), len(s['batches']) if 'batches' in s else None, {k:v for k,v in bars.items() if v}, where(), sheets, counts, classes, f"Epoch {s.get('epoch')}: {len(i):,} of {n:,} images chosen in {s.get('seconds', 0):.1f} s")
-    return explore(draw, 'Which images are worth training on? Play through the re-selections, guess what was chosen, and only then reveal the classes: the selection never saw a label.', sweep='selection',
-        selection=_time('selection', len(picks)), view={'map':'map','guess which':'guess'}, reveal=False)
+        return coreset_figure(i, n, s.get('gains'), len(s['batches']) if 'batches' in s else None, {k:v for k,v in bars.items() if v}, where(), sheets, counts, classes, f"Epoch {s.get('epoch')}: {len(i):,} of {n:,} images chosen, without labels, in {s.get('seconds', 0):.1f} s")
+    def click(ev, v):
+        if v['view']=='guess' and 'x' in ev: k = guessed(ev['x'], ev['y'], x.shape[-2:]); return dict(guesses=tuple(sorted({*v['guesses']}^{k+1})))
+    import ipywidgets as w
+    return explore(draw, 'Which images are worth training on? Play through the re-selections, guess what was chosen (click on images), and only then reveal: the selection never saw a label.', on=dict(click=click), sweep='selection',
+        shown=dict(guesses=('view','guess')), selection=_time('selection', len(picks)), view={'map':'map','guess which':'guess'},
+        guesses=w.SelectMultiple(options=range(1,13), value=(), description='my guesses', rows=4, layout=dict(width='170px')), reveal=False)
+
 
 # %% ../nbs/31_widgets.ipynb #db3d3463
+@_calm
 def embedding_explorer(
     net,         # `Encoder`, {checkpoint: encoder}, a run, or {checkpoint: dict(z=…, a=…)} of embeddings
     test,        # images
@@ -420,9 +462,9 @@ def embedding_explorer(
         if len(z)<5: raise ValueError("UMAP needs five images or more: choose PCA")
         pca(z); i = torch.linspace(0, len(z)-1, min(len(z),2000)).long(); at = torch.as_tensor(_umap(z[i]))
         return lambda q: at[neighbours(z[i], q)[0]].mean(1) if len(q) else at[:0]
-    def draw(checkpoint, branch, basis, eps, attack, selected):
+    def draw(checkpoint, branch, basis, eps, attack, look_at, selected):
         z,a = embedded(checkpoint, branch, eps if attack else 0); to = mapping(checkpoint, branch, basis)
-        sel,sheets,f = [i for i in selected if i<n],[],nets[checkpoint]
+        sel,sheets,f = [i for i in (selected if look_at is None else torch.nonzero(y[:n]==look_at).ravel().tolist()) if i<n],[],nets[checkpoint]
         if sel:
             s = sel[:16]; sheets = [('selected',x[s])]
             if attack and not isinstance(f, dict):
@@ -432,9 +474,11 @@ def embedding_explorer(
         full = torch.full((len(z),2), torch.nan); full[:len(a)] = to(a)
         return embedding_figure(to(z), full if attack else None, None if y is None else y[:n], classes, sel, sheets, f'{n:,} images, '+(f'attacked with ε = {eps}/255 and no label' if attack else 'not attacked'))
     branches = list(live[0].branches) if live else ['stored']
-    return explore(draw, 'Each segment leads from an image to its attacked self. Short segments are robustness. Drag a lasso round some points to see them.', dict(selected=()),
-        dict(select=lambda ev,v: dict(selected=tuple(map(int, ev['points']))), click=lambda ev,v: dict(selected=(int(ev['point']),))), live, sweep='eps' if live else None,
-        checkpoint=_time_of(list(nets)), branch=sorted(branches, key=lambda b: b!='adv'), basis=['PCA','fixed','UMAP'], eps=(0,64,1,eps), attack=True)
+    groups = [] if y is None or int(y.max())>99 else [(f'class {classes[c] if classes is not None and c<len(classes) else c}',c) for c in y[:n].unique().tolist()]
+    free = lambda points: dict(selected=points, look_at=None)
+    return explore(draw, 'Each segment leads from an image to its attacked self. Short segments are robustness. Drag a lasso round some points, or choose a class, to see these images and attack them anew.', dict(selected=()),
+        dict(select=lambda ev,v: free(tuple(map(int, ev['points']))), click=lambda ev,v: free((int(ev['point']),))), live, sweep='eps' if live else None,
+        checkpoint=_time_of(list(nets)), branch=sorted(branches, key=lambda b: b!='adv'), basis=['PCA','fixed','UMAP'], eps=(0,64,1,eps), attack=True, look_at=dict([('the lasso',None),*groups]))
 
 def _time_of(names):
     import ipywidgets as w
@@ -451,6 +495,7 @@ def _umap(
         return UMAP(n_neighbors=min(15, len(z)-1), random_state=0, init='pca').fit_transform(_arr(z))
 
 # %% ../nbs/31_widgets.ipynb #e604630d
+@_calm
 def robustness_explorer(
     *known # reports, curves, runs, or dicts of them by name
 ):         # an `Explorer`
@@ -468,6 +513,7 @@ def robustness_explorer(
         models=w.SelectMultiple(options=[(n,n) for n in names], value=(), description='only', rows=min(len(names),4), layout=dict(width='300px')))
 
 # %% ../nbs/31_widgets.ipynb #b44843a3
+@_calm
 def invariance_explorer(
     net,         # `Encoder`, or what has one
     test,        # images; `shapes()` has true factors of style
@@ -509,6 +555,7 @@ def invariance_explorer(
         amount=(0.,1.,.05,.8), branch=list(net.branches), t=(.1,1.,.05,.5), point=angles, angle=(0.,360.,1.,0.))
 
 # %% ../nbs/31_widgets.ipynb #4cd3e40f
+@_calm
 def dual_bn_explorer(
     net,       # `Encoder` with branches, or what has one
     test,      # labelled images: half trains the heads, half tests
@@ -528,13 +575,17 @@ def dual_bn_explorer(
     def draw(eps, steps, layer):
         t = table(eps, steps)
         return branches_figure(t['SA'], t['RA'], t['branches'], stats, layer-1, t['n'], f', PGD-{steps} at ε = {eps}/255')
-    return explore(draw, 'Compare the diagonal with the rest: an encoder evaluated through the wrong branch looks worse, or more robust, than it is.', nets=[net], sweep='eps',
+    return explore(draw, 'Compare the diagonal with the rest: through the wrong branch an encoder looks worse, or more robust, than it is. Below: what each branch has learned to expect of a layer.', nets=[net], sweep='eps',
         eps=(0,64,1,eps or _eps0(x)), steps=(1,20,1,5), layer=(1,len(stats)))
 
 # %% ../nbs/31_widgets.ipynb #b27efbb2
 class Live:
     "Curves of a training as it runs, and a button that ends it: `pretrain(..., show=live)`; or `live(run)` for one that another process writes"
-    def __init__(self, every=.5): self.every,self.history,self.at,self.stopped,self.thread = every,None,0.,False,None
+    def __init__(self,
+        every=.5,      # seconds between pictures
+        batches=None,  # a source that selects: its selections are marked
+        objective=None # one whose views change in strength: drawn beside the learning rate
+    ): self.every,self.batches,self.objective,self.history,self.at,self.stopped,self.thread = every,batches,objective,None,0.,False,None
 
     def _begin(self, title, run=None):
         import ipywidgets as w
@@ -551,10 +602,9 @@ class Live:
 
     def _show(self, h, last=False):
         if not len(h) or (not last and time.time()-self.at<self.every): return
-        extra,picks = {},[]
-        if self.run is not None:
-            o = self.run.config.get('objective', {}); picks = self.run.selections
-            if o.get('name')=='DynACL': from robustfm.methods.dynacl import strength_at; extra['strength of views'] = [strength_at(r['progress'], o.get('stages',20)) for r in h]
+        extra,picks,stages = {},getattr(self.run or self.batches, 'selections', ()),getattr(self.objective, 'stages', None)
+        if self.run is not None and (o := self.run.config.get('objective', {})).get('name')=='DynACL': stages = o.get('stages',20)
+        if stages: from robustfm.methods.dynacl import strength_at; extra['strength of views'] = [strength_at(r['progress'], stages) for r in h]
         self.figure = progress_figure(h, picks, extra, self.title)
         self.plot.show(self.figure); self.at = time.time()
 
@@ -589,6 +639,7 @@ class Live:
 live = Live()
 
 # %% ../nbs/31_widgets.ipynb #9feb81f8
+@_calm
 def compare_runs(
     *runs # runs or their folders
 ):        # an `Explorer`
@@ -603,14 +654,15 @@ def compare_runs(
         c,h = r.config,r.history
         try: acc = next(iter(evidence({'':r})[0].values()), {})
         except (ValueError,KeyError,TypeError): acc = {}                # a report that is being written
-        acc,last = (acc if isinstance(acc, dict) else vars(acc)).get('accuracy') or [None],h[-1] if len(h) else {}
-        return dict(method=(c.get('objective') or {}).get('name','?'), epochs=len(h), done=f"{last.get('progress',0):.0%}", loss=last.get('loss'), seconds=last.get('seconds'), SA=acc[0], RA=acc[-1])
+        acc,last = acc if isinstance(acc, dict) else vars(acc),h[-1] if len(h) else {}
+        eps,acc = acc.get('eps'),acc.get('accuracy') or [None]
+        return dict(method=(c.get('objective') or {}).get('name','?'), epochs=len(h), done=f"{last.get('progress',0):.0%}", loss=last.get('loss'), seconds=last.get('seconds'), SA=acc[0], RA=acc[-1], **({'at ε × 255':eps[-1]} if eps else {}))
     rows,hist = {k:row(r) for k,r in named.items()},{k:r.history for k,r in named.items()}
     terms = list(dict.fromkeys(k for h in hist.values() for k in h.names))
-    cols  = list(next(iter(rows.values())))
+    cols  = list(dict.fromkeys(k for r in rows.values() for k in r))
     def draw(show, by, up, along, only):
         keep = lambda d: {k:v for k,v in d.items() if not only or k in only}
         if show=='table': return runs_figure(keep(rows), {k:h['loss'] for k,h in keep(hist).items()}, by, up)
         return history_figure({k:h for k,h in keep(hist).items() if len(h)}, [show], along)
-    return explore(draw, 'Sort by what matters to you, then lay one term of all runs over another.', sweep='show', show={'table':'table'}|{f'overlay: {k}':k for k in terms}, by=cols, up=False,
+    return explore(draw, 'Sort by what matters to you, then lay one term of all runs over another.', sweep='show', shown=dict.fromkeys(('by','up'), ('show','table'))|dict(along=('show',lambda v: v!='table')), show={'table':'table'}|{f'overlay: {k}':k for k in terms}, by=cols, up=False,
         along=['epoch','seconds','step'], only=w.SelectMultiple(options=list(rows), value=(), description='only', rows=min(len(rows),4), layout=dict(width='300px')))

@@ -3,7 +3,9 @@ import contextlib, json, os, shutil, socket, subprocess, sys, time, urllib.reque
 from pathlib import Path
 from playwright.sync_api import sync_playwright
 
-harmless = ('favicon', 'the server responded with a status of 404') # a page without an icon
+harmless = { # requests that fail and cost nothing: why
+    'favicon.ico': 'a page without an icon',
+    '/voila/templates/offline/static/': 'Voilà looks for style sheets of a template that has none'}
 
 def free_port():
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); return s.getsockname()[1]
@@ -63,22 +65,27 @@ class Page:
         page.route(lambda u: not u.startswith(mine), lambda r: r.abort())
         page.on('request', lambda r: None if r.url.startswith(mine) else self.outside.append(r.url))
         page.on('pageerror', lambda e: self.errors.append(str(e)[:400]))
-        page.on('console', lambda m: self.errors.append(m.text[:400]) if m.type=='error' and not any(h in m.text for h in harmless) else None)
+        page.on('console', lambda m: self.errors.append(f"{m.text[:400]} ({m.location.get('url')})") if m.type=='error' and not any(h in m.location.get('url','') for h in harmless) else None)
 
-    def run_all(self, nb):
-        "Open a notebook in JupyterLab and run all its cells, as its reader does"
+    def open(self, nb):
+        "Open a notebook in JupyterLab, and wait for its kernel"
         p = self.page
         p.goto(f'{self.base}/lab/tree/{nb}?reset')
         p.wait_for_selector('.jp-NotebookPanel .jp-Cell', timeout=180000)
         p.wait_for_function('() => window.jupyterapp?.shell?.currentWidget?.sessionContext', timeout=180000)
-        p.evaluate('''async () => { const w = window.jupyterapp.shell.currentWidget; await w.context.ready; await w.sessionContext.ready; await w.sessionContext.session.kernel.info }''')
-        p.evaluate("() => { window.jupyterapp.commands.execute('application:toggle-left-area'); window.jupyterapp.commands.execute('notebook:run-all-cells') }")
+        p.evaluate("""async () => { const w = window.jupyterapp.shell.currentWidget; await w.context.ready; await w.sessionContext.ready; await w.sessionContext.session.kernel.info;
+            window.jupyterapp.commands.execute('application:toggle-left-area') }""")
+        return self
+
+    def run(self, what, cell=0):
+        "A command of JupyterLab's menu, such as 'notebook:run-all-cells', with a cell made the active one (-1: the last); goes on while it runs"
+        self.page.evaluate("""([what,i]) => { const c = window.jupyterapp.shell.currentWidget.content; c.activeCellIndex = i<0 ? c.widgets.length+i : i; window.jupyterapp.commands.execute(what) }""", [what,cell])
         return self
 
     def drawn(self, i, more_than=0, timeout=60000):
         "Wait until the i-th explorer has been drawn once more; how often it was"
         p = self.page
-        p.wait_for_function('([i,n]) => { const d = [...document.querySelectorAll(".robustfm-live")][i]?.querySelector("[data-drawn]"); return d && +d.dataset.drawn > n }', arg=[i,more_than], timeout=timeout)
+        p.wait_for_function('([i,n]) => { const d = [...document.querySelectorAll(".robustfm-live")][i]?.querySelector("[data-drawn]"); return d && +d.dataset.drawn > n }', arg=[i,more_than], timeout=timeout, polling=50)
         return p.evaluate('i => +[...document.querySelectorAll(".robustfm-live")][i].querySelector("[data-drawn]").dataset.drawn', i)
 
     def explorer(self, i): return self.page.locator('.robustfm-live').nth(i)

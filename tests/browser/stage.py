@@ -1,43 +1,44 @@
-"What the browser is shown: small trained encoders in a folder, and a notebook with all nine explorers"
-import numpy as np, torch
+"What the browser is shown: small trained encoders in a folder, and notebooks with all nine explorers"
+import torch
 from pages import notebook
 
 evil = '<img src=x onerror="window.hacked=1">' # the name of a class, as a stranger might write it
 
-def train(home, epochs=2):
-    "Run folders, classifiers and a selection, as a training would leave them in `home`"
+def train(home, epochs=4):
+    "Run folders, classifiers and a coreset, as a training would leave them in `home`"
     from robustfm.attacks import Linf, PGD
     from robustfm.augment import views
-    from robustfm.data import Batches, digits
+    from robustfm.data import Batches, digits, to_float
     from robustfm.evaluate import robustness_curve
     from robustfm.finetune import finetune
     from robustfm.methods.acl import ACL
+    from robustfm.methods.rcs import RCS
     from robustfm.models import Encoder, tiny
     from robustfm.objective import SimCLR
     from robustfm.probes import embed_pairs, write_embeddings
-    from robustfm.data import to_float
-    from robustfm.train import open_run, pretrain
+    from robustfm.train import pretrain
     torch.manual_seed(0)
-    data,_,test = digits()
-    aug,pgd = views(flip=0),PGD(Linf(.15), steps=2)
-    for name,make in dict(SimCLR=lambda n: SimCLR(n, aug, bn='clean'), ACL=lambda n: ACL(n, aug, pgd)).items():
-        net = Encoder(tiny(width=8))
-        pretrain(make(net), Batches(data, bs=256), epochs=epochs, opt='adam', lr=5e-3, run=home/name, show=False)
-        clf = finetune(net, data, bn='clean' if name=='SimCLR' else 'adv', epochs=10, show=False)
+    data,valid,test = digits()
+    data = data[:384]
+    nets = {n: Encoder(tiny(width=8)) for n in ('SimCLR','ACL')}
+    acl  = ACL(nets['ACL'], views(flip=0), PGD(Linf(.15), steps=2))
+    for name,objective,source in (('SimCLR', SimCLR(nets['SimCLR'], views(flip=0), bn='clean'), Batches(data, bs=128)),
+                                  ('ACL', acl, RCS(acl, data, valid[:32], fraction=.25, warmup=1, every=1, bs=32))):
+        pretrain(objective, source, epochs=epochs, opt='adam', lr=5e-3, run=home/name, show=False)
+        clf = finetune(nets[name], data, bn='clean' if name=='SimCLR' else 'adv', epochs=4, show=False)
         clf.save(home/f'{name}.safetensors')
-        robustness_curve(clf, test[:60], eps=(0,16,48), attack='pgd5', name=name, show=False).save(home/name/'reports'/'curve.json')
-    z,a = embed_pairs(net, to_float(test.x), PGD(Linf(.15), steps=2))
+        robustness_curve(clf, test[:50], eps=(0,16,48), attack='pgd3', name=name, show=False).save(home/name/'reports'/'curve.json')
+    z,a = embed_pairs(nets['ACL'], to_float(test.x), PGD(Linf(.15), steps=2))
     for e in (1,epochs): write_embeddings(home/'ACL', e, z=z, a=a, y=test.y)
-    open_run(home/'ACL').write_selections([dict(epoch=2*i, indices=np.arange(60)+40*i, gains=np.linspace(1,-.2,8), batches=np.arange(2), seconds=.3, divergence_before=.2, divergence_after=.1, divergence_random=.15) for i in range(3)])
 
 setup = f'''
-import os, torch, threading, time, numpy as np
+import os, torch, numpy as np
 torch.set_num_threads(1)
 from robustfm.widgets import *
-from robustfm.data import digits, shapes, Batches
+from robustfm.data import Batches, Images, digits, shapes
 from robustfm.finetune import Classifier
-from robustfm.train import open_run
 from robustfm.models import Encoder, tiny
+from robustfm.train import open_run
 train, valid, test = digits()
 test.classes = [{evil!r}, *test.classes[1:]]
 clfs = {{n: Classifier.load(n+'.safetensors') for n in ('SimCLR','ACL')}}
@@ -46,12 +47,30 @@ acl = open_run('ACL')
 explorers = dict(
     attack      = 'w0 = attack_explorer(clfs, test); w0',
     stepper     = 'w1 = pgd_stepper(acl, test); w1',
-    coreset     = 'w2 = coreset_explorer(acl, train[:256]); w2',
-    embedding   = 'w3 = embedding_explorer(acl.encoder(), test); w3',
+    coreset     = 'w2 = coreset_explorer(acl, train[:384]); w2',
+    embedding   = 'w3 = embedding_explorer(acl.encoder(), test[:300]); w3',
     robustness  = 'w4 = robustness_explorer(acl, open_run("SimCLR")); w4',
-    invariance  = 'torch.manual_seed(0); w5 = invariance_explorer(Encoder(tiny(3, width=16)), shapes(64)); w5',
+    invariance  = 'torch.manual_seed(0); w5 = invariance_explorer(Encoder(tiny(3, width=8)), shapes(32)); w5',
     dual_bn     = 'w6 = dual_bn_explorer(acl, test); w6',
     live        = 'w7 = Live(); w7(acl)',
     compare     = 'w8 = compare_runs("ACL", "SimCLR"); w8')
 
-def write(home): notebook(home/'nine.ipynb', setup, *explorers.values())
+def many(n): return f'''
+z = torch.randn({n}, 8, generator=torch.Generator().manual_seed(0))
+x = Images(torch.zeros({n},1,8,8,dtype=torch.uint8), torch.arange({n})%10)
+def cloud(): return embedding_explorer(dict(a=dict(z=z, a=z+.1), b=dict(z=z+.1, a=z)), x)
+'''
+wrong   = 'embedding_explorer({"a": dict(z=np.full((9,4), np.nan))}, test[:9])'
+export  = 'print(w0.to_html("attack.html", most=2))'
+trainee = '''
+from robustfm.augment import views
+from robustfm.objective import SimCLR
+from robustfm.train import pretrain
+h = pretrain(SimCLR(Encoder(tiny(width=8)), views(flip=0), bn='clean'), Batches(train, bs=512), epochs=5000, opt='adam', show=Live(every=.1))
+print('ended early:', len(h)<5000)
+'''
+
+def write(home):
+    "demo.ipynb: all nine. nine.ipynb: and what only JupyterLab is asked: clouds of points, bad input, a page to send around, a training to stop"
+    notebook(home/'demo.ipynb', setup, *explorers.values())
+    notebook(home/'nine.ipynb', setup, *explorers.values(), many(6000), *['cloud()']*3, wrong, export, trainee)

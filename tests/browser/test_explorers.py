@@ -1,20 +1,22 @@
-"All nine explorers as their readers meet them: JupyterLab 4 and Voilà, offline, with a keyboard and a mouse"
+"All nine explorers as their readers meet them: JupyterLab 4 and Voilà, offline, with a keyboard and a mouse; then the page that is saved, and the one that is sent around"
 import time
+from pathlib import Path
 import pytest
-from pages import browsing, lab, voila
+from pages import Page, browsing, lab, voila
 from stage import evil, explorers
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 names = list(explorers)
+pictures = Path(__file__).resolve().parents[2]/'.data'/'pictures' # not in the repository: for the documentation, and to look at
 
-def all_drawn(page, first=240000):
-    for i in range(9): page.drawn(i, timeout=first if i==0 else 90000)
+def all_drawn(page, n=9, first=300000):
+    for i in range(n): page.drawn(i, timeout=first if i==0 else 120000)
 
 def moved(page, name, act):
-    "Seconds from an action to the redrawn figure, seen from the page"
-    i = names.index(name)
-    n = page.drawn(i); t = time.perf_counter(); act(page.explorer(i)); page.drawn(i, n)
-    return time.perf_counter()-t
+    "Act on an explorer and wait for the redrawn figure"
+    i = names.index(name); box = page.explorer(i); box.scroll_into_view_if_needed()
+    n = page.drawn(i); act(box); page.drawn(i, n)
+    return box
 
 def press(key, times=1):
     def act(box):
@@ -22,80 +24,103 @@ def press(key, times=1):
         for _ in range(times): h.press(key)
     return act
 
-def lasso(page, name):
-    "Round the middle of the map"
-    box = page.explorer(names.index(name)); box.scroll_into_view_if_needed()
-    r = box.locator('.nsewdrag').first.bounding_box(); x,y,d = r['x']+r['width']/2,r['y']+r['height']/2,min(r['width'],r['height'])/3
+def drag(page, start, *through):
+    "With the mouse button down from one point of the page through others"
     m = page.page.mouse
-    m.move(x-d, y-d); m.down()
-    for a,b in ((d,-d),(d,d),(-d,d),(-d,-d)): m.move(x+a, y+b, steps=6)
+    m.move(*start); m.down()
+    for p in through: m.move(*p, steps=6)
     m.up()
 
-def looks_like_something(page, tmp_path):
+def middle(locator): r = locator.bounding_box(); return r['x']+r['width']/2,r['y']+r['height']/2
+
+def slide(page, label, by):
+    "Drag a slider's handle"
+    def act(box):
+        x,y = middle(box.locator('.widget-slider', has_text=label).locator('.noUi-handle').first)
+        drag(page, (x,y), (x+by,y))
+    return act
+
+def lasso(page):
+    "Round the middle of the map"
+    def act(box):
+        plot = box.locator('.nsewdrag').first; r = plot.bounding_box(); (x,y),d = middle(plot),min(r['width'],r['height'])/3
+        drag(page, (x-d,y-d), (x+d,y-d), (x+d,y+d), (x-d,y+d), (x-d,y-d))
+    return act
+
+def says(box, text): box.locator('.gtitle, .legendtext, .annotation-text').filter(has_text=text).first.wait_for(state='attached', timeout=20000)
+
+def pictured(page, where):
+    "A picture of each, and something on it"
     from PIL import Image
+    pictures.mkdir(parents=True, exist_ok=True)
     for i,n in enumerate(names):
-        box = page.explorer(i); box.scroll_into_view_if_needed(); box.screenshot(path=tmp_path/f'{n}.png')
-        im = Image.open(tmp_path/f'{n}.png').convert('RGB'); assert im.width>600 and im.height>150 and len(im.getcolors(1<<24))>60, f'{n} is empty'
+        box = page.explorer(i); box.scroll_into_view_if_needed(); box.screenshot(path=pictures/f'{where}_{n}.png')
+        im = Image.open(pictures/f'{where}_{n}.png').convert('RGB')
+        assert im.width>600 and im.height>150 and len(im.getcolors(1<<24))>60, f'{n} is empty'
 
-def quiet(page):
-    assert page.outside==[] and page.errors==[]
-    assert page.page.evaluate('window.hacked')is None
-    assert page.page.locator('img[src="x"]').count()==0
+def names_are_text(page):
+    assert page.evaluate('() => window.hacked ?? null') is None and page.locator('img[src="x"]').count()==0
+    assert page.get_by_text(evil[:9]).count(), 'the name of a class does not show'
 
-def test_jupyterlab(stage, chromium, tmp_path):
+def test_jupyterlab(stage, chromium):
     with lab(stage) as base, browsing(chromium, base) as page:
-        page.run_all('nine.ipynb'); all_drawn(page)
-        for i in range(9): assert page.explorer(i).is_visible()
-        hidden = page.page.evaluate('() => [...document.querySelectorAll(".jp-OutputArea-child")].filter(o => o.querySelector(":scope > .jp-RenderedImage") && o.offsetParent).length')
-        assert hidden==0, 'a static twin shows beside its living widget'
-        for name in ('attack','dual_bn'): moved(page, name, press('ArrowRight', 3))          # by keyboard
-        moved(page, 'stepper', press('ArrowLeft', 2))
-        moved(page, 'coreset', press('ArrowRight'))
-        moved(page, 'robustness', lambda b: b.locator('option', has_text='ACL').click())
-        moved(page, 'compare', lambda b: b.locator('select').nth(1).select_option('loss'))
-        moved(page, 'invariance', lambda b: b.locator('select').first.select_option('circle'))
-        n = page.drawn(names.index('embedding')); lasso(page, 'embedding'); page.drawn(names.index('embedding'), n)
-        assert page.explorer(names.index('embedding')).locator('.legendtext', has_text='selected').count()
-        assert page.explorer(0).get_by_text(evil[:9]).count(), 'the name of a class shows as text'
-        webgl = page.page.evaluate('() => [...document.querySelectorAll("canvas")].filter(c => /gl-canvas-(context|focus)/.test(c.className.baseVal ?? c.className)).length')
-        assert webgl<=4
-        looks_like_something(page, tmp_path)
-        quiet(page)
+        page.open('nine.ipynb').run('notebook:run-all-above', -1); all_drawn(page, 12)
+        for i in range(12): assert page.explorer(i).is_visible()
+        assert page.page.evaluate('() => [...document.querySelectorAll(".jp-OutputArea-child")].filter(o => o.querySelector(":scope > .jp-RenderedImage") && o.offsetParent).length')==0, 'a twin shows beside its living widget'
+        pictured(page, 'lab')
+        contexts = '() => [...document.querySelectorAll("canvas")].filter(c => /gl-canvas-(context|focus)/.test(c.className) && c.isConnected).length'
+        assert 0<page.page.evaluate(contexts)<=4
 
-def test_voila(stage, chromium, tmp_path):
-    with voila(stage, 'nine.ipynb') as base, browsing(chromium, base) as page:
+        says(moved(page, 'attack', slide(page, 'ε × 255', -300)), 'no pixel changed by more than 0.0/255')
+        moved(page, 'dual_bn', press('ArrowRight', 3)); says(moved(page, 'stepper', press('ArrowLeft', 2)), 'Step 3 of 5'); says(moved(page, 'coreset', press('ArrowRight')), 'Epoch 2')
+        moved(page, 'robustness', lambda b: b.locator('option', has_text='ACL').click())
+        moved(page, 'compare', lambda b: b.locator('select').first.select_option('overlay: loss'))
+        says(moved(page, 'embedding', lasso(page)), 'selected (')
+        time.sleep(1); says(page.explorer(names.index('embedding')), 'selected (')                   # and stays selected when it has been drawn
+        says(moved(page, 'embedding', lambda b: b.locator('select').last.select_option('class 3')), 'nearest to the first, attacked')
+        moved(page, 'coreset', lambda b: b.locator('select').first.select_option('guess which'))
+        says(moved(page, 'coreset', lambda b: b.locator('.nsewdrag').first.click(position=dict(x=60, y=60))), 'You have picked 1')
+        moved(page, 'invariance', lambda b: b.locator('select').first.select_option('circle'))
+        def pull(box): x,y = middle(box.locator('.shapelayer path').first); drag(page, (x,y), (x-40,y-90))
+        moved(page, 'invariance', pull)
+        assert page.page.locator('.robustfm-bad', has_text='NaN').count()==1 and page.page.locator('text=Traceback').count()==0
+        names_are_text(page.page)
+
+        page.run('docmanager:save'); page.page.wait_for_function('() => !window.jupyterapp.shell.currentWidget.context.model.dirty')
+        saved((stage/'nine.ipynb').read_text(encoding='utf-8'), stage/'nine.html', page)
+        page.run('notebook:run-cell', -1); page.drawn(13, timeout=90000)                             # a training, and its Stop while it runs
+        box = page.explorer(13); box.scroll_into_view_if_needed(); box.locator('button', has_text='Stop').click()
+        page.page.get_by_text('ended early: True').wait_for(timeout=60000)
+        assert page.outside==[] and page.errors==[]
+        sent_around(page)
+
+def saved(text, path, page):
+    "A notebook saved with its outputs, where no widget runs: nbconvert's page shows every twin, and nothing else of ours"
+    import nbformat
+    from nbconvert import HTMLExporter
+    nb = nbformat.reads(text, as_version=4); assert 'widgets' not in nb['metadata']
+    nb.cells = nb.cells[:10]
+    html,_ = HTMLExporter().from_notebook_node(nb); path.write_text(html, encoding='utf-8')
+    assert len(html.encode())<=2_000_000
+    plain = page.page.context.new_page(); plain.route(lambda u: not u.startswith((page.base,'data:')), lambda r: r.abort()) # nbconvert's own scripts
+    plain.goto(f'{page.base}/files/{path.name}', wait_until='domcontentloaded')
+    assert plain.evaluate('() => [...document.images].filter(i => i.src.startsWith("data:image/png") && i.naturalWidth>200 && i.offsetParent).length')==9
+    assert plain.locator('img[src="x"]').count()==0
+    plain.screenshot(path=pictures/'saved.png', full_page=True); plain.close()
+
+def sent_around(page):
+    "One file with everything inside"
+    alone = Page(page.page.context.new_page(), page.base)
+    alone.page.goto(f'{page.base}/files/attack.html'); alone.page.wait_for_selector('.main-svg'); names_are_text(alone.page)
+    alone.page.locator('input[type=range]').press('ArrowRight'); says(alone.page, 'no pixel changed by more than 64.0/255')
+    assert alone.outside==[] and alone.errors==[]
+
+def test_voila(stage, chromium):
+    with voila(stage, 'demo.ipynb') as base, browsing(chromium, base) as page:
         page.page.goto(base, wait_until='domcontentloaded'); all_drawn(page)
         assert page.page.locator('.jp-InputArea-editor:visible').count()==0, 'code shows'
-        moved(page, 'attack', press('ArrowRight', 3)); moved(page, 'stepper', press('ArrowLeft'))
-        n = page.drawn(names.index('embedding')); lasso(page, 'embedding'); page.drawn(names.index('embedding'), n)
-        looks_like_something(page, tmp_path)
-        quiet(page)
-
-def test_many_points_and_the_stop_button(stage, chromium):
-    from pages import notebook
-    big = '''
-import numpy as np, torch, time, threading
-from robustfm.widgets import *
-from robustfm.data import Images, Batches, digits
-z = torch.randn(50_000, 8); x = Images(torch.zeros(50_000,1,8,8,dtype=torch.uint8), torch.arange(50_000)%10)
-for i in range(3): embedding_explorer(dict(a=dict(z=z, a=z+.1), b=dict(z=z+.1, a=z)), x)._ipython_display_()
-'''
-    stop = '''
-from robustfm.augment import views
-from robustfm.models import Encoder, tiny
-from robustfm.objective import SimCLR
-from robustfm.train import pretrain
-train = digits()[0]; live = Live(every=.1)
-h = pretrain(SimCLR(Encoder(tiny(width=8)), views(flip=0), bn='clean'), Batches(train, bs=512), epochs=2000, opt='adam', show=live)
-print('ended', len(h)<2000)
-'''
-    notebook(stage/'big.ipynb', big, stop)
-    with lab(stage) as base, browsing(chromium, base) as page:
-        page.run_all('big.ipynb')
-        for i in range(4): page.drawn(i, timeout=240000 if i==0 else 90000)
-        alive = page.page.evaluate('''() => [...document.querySelectorAll('canvas')].filter(c => /gl-canvas-(context|focus)/.test(c.className) && c.isConnected).length''')
-        assert alive<=4, f'{alive} WebGL contexts'
-        box = page.explorer(3); box.scroll_into_view_if_needed()
-        box.locator('button', has_text='Stop').click()
-        page.page.get_by_text('ended True').wait_for(timeout=60000)                          # the cell that trains has ended, by a button pressed while it ran
-        assert page.errors==[] and page.outside==[]
+        moved(page, 'attack', slide(page, 'ε × 255', -300)); says(moved(page, 'stepper', press('ArrowLeft')), 'Step 4 of 5'); moved(page, 'coreset', press('ArrowRight')); moved(page, 'dual_bn', press('ArrowRight'))
+        moved(page, 'robustness', lambda b: b.locator('option', has_text='ACL').click()); moved(page, 'compare', lambda b: b.locator('select').first.select_option('overlay: loss'))
+        moved(page, 'invariance', lambda b: b.locator('select').first.select_option('circle')); says(moved(page, 'embedding', lasso(page)), 'selected (')
+        pictured(page, 'voila'); names_are_text(page.page)
+        assert page.outside==[] and page.errors==[]

@@ -1,6 +1,6 @@
 """Views per second: ours against torchvision on PIL images, in alternation, on the same images
 
-    python tests/bench/bench_views.py [--n 512] [--rounds 15] [--threads 2] [--record]
+    python tests/bench/bench_views.py [--n 256] [--rounds 7] [--threads 2] [--record]
 
 torchvision runs in as many forked processes as we have threads. Its processes already hold the images and send nothing back,
 which is kinder to it than any DataLoader. One round times both, so that what else the machine does touches both. `--record` stores this
@@ -8,8 +8,8 @@ machine's ratio in bench_views.json; without it, one more than 20 % below that f
 import argparse, os, sys
 from pathlib import Path
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-parser.add_argument('--n', type=int, default=512, help='images in a batch')
-parser.add_argument('--rounds', type=int, default=15)
+parser.add_argument('--n', type=int, default=256, help='images in a batch')
+parser.add_argument('--rounds', type=int, default=7)
 parser.add_argument('--threads', type=int, default=2)
 parser.add_argument('--record', action='store_true')
 args = parser.parse_args()

@@ -181,7 +181,7 @@ def light(tmp_path):
     def change(**new): (tmp_path/'pack'/'manifest.json').write_text(json.dumps(m|new))
     return tmp_path/'pack',m,change
 
-@pytest.mark.parametrize('spoil,words', {
+spoilt = {
     'a damaged wheel':   (lambda f,m,change: (f/m['wheels'][0]).write_bytes(b'x'), 'checksum differs'),
     'a missing file':    (lambda f,m,change: (f/m['wheels'][0]).unlink(), 'is missing'),
     'no manifest':       (lambda f,m,change: (f/'manifest.json').unlink(), 'is no pack'),
@@ -191,7 +191,9 @@ def light(tmp_path):
     'another machine':   (lambda f,m,change: change(**{'for':m['for']|dict(system='Windows')}), 'your kind of machine'),
     'a file outside':    (lambda f,m,change: change(files=m['files']|{'../evil.whl':dict(sha256='0')}), 'outside the pack'),
     'an unlisted wheel': (lambda f,m,change: change(wheels=[*m['wheels'],'wheels/other.whl']), 'without checksums'),
-}.values(), ids=str)
+}
+
+@pytest.mark.parametrize('spoil,words', spoilt.values(), ids=spoilt)
 def test_a_spoilt_pack_installs_nothing(light, spoil, words, tmp_path):
     spoil(*light)
     with pytest.raises((ValueError,FileNotFoundError), match=words) as e: install_class(light[0], tmp_path/'env', tmp_path/'course')

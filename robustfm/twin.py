@@ -148,7 +148,7 @@ def _axis(ax, a, which, px):
 def static(
     fig,         # a plotly figure
     fmt='png',   # 'png' | 'svg'
-    limit=60_000,# bytes of a PNG: its resolution falls until it fits
+    limit=50_000,# bytes of a PNG: its resolution falls until it fits
 ):               # bytes
     "A plotly figure drawn by matplotlib from its own traces: no browser, no kaleido"
     from matplotlib.figure import Figure
@@ -219,8 +219,7 @@ def static(
     from PIL import Image
     for dpi in (100,80,64,50,36):
         f = io.BytesIO(); out.savefig(f, format='png', dpi=dpi)
-        for colours in (None,128,64):
-            q = f
-            if colours: q = io.BytesIO(); Image.open(f).convert('RGB').quantize(colours).save(q, 'PNG', optimize=True)
+        for colours in (256,64):
+            q = io.BytesIO(); Image.open(f).convert('RGB').quantize(colours).save(q, 'PNG', optimize=True)
             if q.tell()<=limit: return q.getvalue()
     return q.getvalue()

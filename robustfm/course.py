@@ -6,7 +6,8 @@
 __all__ = ['on_digits', 'on_cifar10', 'on_t4', 'checkers', 'budget', 'Prediction', 'predict', 'reveal', 'exercise', 'Wrong',
            'need', 'close_to', 'diagnose', 'tensor_of', 'number_of', 'checker', 'check', 'check_pgd', 'check_nt_xent',
            'check_acl', 'check_dual_bn', 'check_sir', 'check_strength', 'check_false_negatives', 'check_deacl',
-           'check_greedy', 'check_speedup', 'check_lora', 'check_cost', 'check_objective', 'stored', 'progress']
+           'check_greedy', 'check_speedup', 'check_lora', 'check_cost', 'check_bpda', 'check_slope', 'check_planted',
+           'check_objective', 'stored', 'progress']
 
 # %% ../nbs/33_course.ipynb #e26d11d0
 import html,json,math,os,re,traceback
@@ -26,6 +27,7 @@ from .methods.dynacl import strength_at
 from .methods.rcs import speedup
 from .models import DualBN,Encoder,evaluating,frozen,replacing,resnet18,tiny
 from .objective import Objective
+from .trials import check_attack
 from .widgets import static_only
 
 # %% ../nbs/33_course.ipynb #4e362fef
@@ -459,6 +461,46 @@ def check_cost(f):
         "each GPU is taken to be busy all the time: only the share of its peak counts":hours(share=1), "the GPUs do not help in it: divide by their number":hours(gpus=1), "more GPUs take longer in it: divide by their number":hours()*16,
         "a smaller share makes it faster: divide by the share":hours()*.25**2, "it is upside down: work above the line, speed below":1/hours()})
     need(close_to(f(*(a|dict(gpus=8)).values()), hours(gpus=8)) and close_to(f(*(a|dict(images=3e6, passes=6)).values()), hours(images=3e6, passes=6)), "one of its arguments has no effect: use all seven")
+
+# %% ../nbs/33_course.ipynb #c2c20021
+class _Bent(torch.autograd.Function):
+    "The identity; its gradient is multiplied by k"
+    @staticmethod
+    def forward(ctx, x, k): ctx.k = k; return x.clone()
+    @staticmethod
+    def backward(ctx, g): return ctx.k*g,None
+
+# %% ../nbs/33_course.ipynb #c2c20022
+@checker('bpda')
+def check_bpda(f):
+    "f(x): images rounded to eight grey levels, through which the gradient passes as if nothing had been rounded"
+    x = torch.rand(4,1,8,8, requires_grad=True)
+    r = tensor_of(f(x), x.shape)
+    need((r-(x*8).round()/8).abs().max()<1e-5, "its images are not those of (x*8).round()/8")
+    need(r.requires_grad, "no gradient comes back: what is detached must not be all of it")
+    g, = torch.autograd.grad(r.sum(), x)
+    need(g.abs().max()>0, "the gradient is still that of rounding, 0 everywhere: add to x something that is detached")
+    need((g-1).abs().max()<1e-5, "the gradient of each pixel should be 1, as if x had been returned")
+
+@checker('slope')
+def check_slope(f):
+    "f(loss, x, t): what a step of size t along the sign of the gradient really changes, divided by what the gradient promises"
+    x,w = .2+.6*torch.rand(4,1,5,5),torch.randn(4,1,5,5)
+    wave = lambda a: (w*a).sin().sum()
+    ask  = lambda loss,t: float(number_of(f(loss, x.clone(), t)))
+    v = ask(wave, .01)
+    need(abs(v-1)<.02, f"a smooth function keeps the promise of a small step, which is 1, and this says {v:.3g}: does = (loss(x+t*s)-loss(x-t*s))/2, promised = t·Σ|g|")
+    need(abs(ask(wave, .001)-v)<.02, "it hangs on t: divide by what is promised for this t")
+    need(abs(ask(lambda a: 3*wave(a), .01)-1)<.02, "three times the loss promises three times as much, and keeps it")
+    need(abs(ask(lambda a: wave(_Bent.apply(a, -1)), .01)+1)<.02, "a gradient with the wrong sign should give -1: do not take absolute values of the change")
+    need(abs(ask(lambda a: wave(_Bent.apply(a, 2)), .01)-.5)<.02, "a gradient twice too large promises twice what is kept: the answer is ½")
+    need(abs(ask(lambda a: wave(_Bent.apply(a, 0)), .01))<.02, "there is no gradient, so nothing is promised: return 0")
+
+@checker('attack')
+def check_planted(f):
+    "f(clf, x, y): images within ε = 8/255 of x that find every planted example"
+    try: check_attack(f)
+    except AssertionError as e: raise Wrong(str(e).splitlines()[0].rstrip('.')) from None
 
 # %% ../nbs/33_course.ipynb #c2c2000a
 class _Views:

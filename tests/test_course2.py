@@ -41,6 +41,28 @@ def in_place(W, A, B, rank): W += (B@A).view_as(W)/rank; return W
 def hours(images, epochs, passes, flop, peak, share, gpus): return images*epochs*passes*flop/(peak*share*gpus)/3600
 def without(name): return lambda *a: hours(*[1 if n==name else v for n,v in zip('images epochs passes flop peak share gpus'.split(), a)])
 
+def rounding(x): return x + ((x*8).round()/8-x).detach()
+
+def slope(loss, x, t, none=0.):
+    a = x.clone().requires_grad_()
+    g, = torch.autograd.grad(loss(a), a)
+    does,promised = (loss(x+t*g.sign())-loss(x-t*g.sign()))/2,t*g.abs().sum()
+    return float(does/promised) if promised>0 else none
+
+def planted(clf, x, y, eps=8/255, keep=True, ball=1, low=0.):
+    "PGD that returns, for each image, the first point that was misclassified"
+    a = (x + torch.empty_like(x).uniform_(-eps, eps)).clamp(0,1)
+    best,done = a.clone(),torch.zeros_like(y, dtype=torch.bool)
+    for _ in range(21):
+        a = a.detach().requires_grad_()
+        z = clf(a)
+        new = (z.argmax(1)!=y) & ~done
+        if keep: best[new],done = a.detach()[new],done|new
+        g, = torch.autograd.grad(F.cross_entropy(z, y, reduction='sum'), a)
+        a = (x + (a.detach() + eps/4*g.sign() - x).clamp(-ball*eps, ball*eps)).clamp(low, 1-low)
+    best[~done] = a.detach()[~done]
+    return best
+
 class Tether(Objective):
     "Chapter 11's method"
     def __init__(self, net, augment, attack=PGD(), lam=2., t=.5):
@@ -67,6 +89,9 @@ answers = dict(
                       lambda E,W,k,every,c: E/(W+E*k+math.ceil((E-W)/every)*c), lambda E,W,k,every,c: E/(W+(E-W)*k+(E-W)//every*c), lambda E,W,k,every,c: E/(W+(E-W)*k+math.ceil(E/every)*c)]),
     lora=(natural, [lambda W,A,B,r: W+(B@A).view_as(W), lambda W,A,B,r: (B@A).view_as(W)/r, lambda W,A,B,r: W-(B@A).view_as(W)/r, in_place, lambda W,A,B,r: natural(W,A,B,r).detach(), lambda W,A,B,r: W,
                     lambda W,A,B,r: (W+(B@A).view_as(W))/r, lambda W,A,B,r: W+(B@A)/r]),
+    bpda=(rounding, [lambda x: (x*8).round()/8, lambda x: x, lambda x: ((x*8).round()/8).detach(), lambda x: 2*x+((x*8).round()/8-2*x).detach(), lambda x: rounding(x).sum()]),
+    slope=(slope, [lambda *a: 2*slope(*a), lambda l,x,t: t*slope(l,x,t), lambda *a: abs(slope(*a)), lambda *a: slope(*a, none=1.), lambda *a: slope(*a, none=math.nan), lambda *a: 1+(slope(*a)<0)*-2.]),
+    attack=(lambda *a: planted(*a), [lambda *a: planted(*a, keep=False), lambda clf,x,y: x, lambda *a: planted(*a, ball=3), lambda *a: planted(*a, low=-1.), lambda *a: planted(*a)[:1], lambda clf,x,y: planted(clf.train(), x, y)]),
     cost=(hours, [lambda *a: 3600*hours(*a), without('epochs'), without('passes'), without('share'), without('gpus'), lambda *a: hours(*a)*a[-1]**2, lambda *a: 1/hours(*a)]),
     objective=(Tether, [terms(lambda o,x,y,d: sum(d.values())), terms(lambda o,x,y,d: {k:v.detach() for k,v in d.items()}), changed(perturb=lambda o,l,*v: o.attack(l, *v)), changed(perturb=lambda o,l,*v: Tether.perturb(o,l,*v)+.3),
                         changed(perturb=lambda o,l,v: (v+3*(Tether.perturb(o,l,v)-v)).clamp(0,1)), terms(lambda o,x,y,d: d|dict(label=F.cross_entropy(o.net(x), y))), terms(weighted),

@@ -51,16 +51,16 @@ def test_outputs_are_stored_and_belong_to_everyone(path):
     assert any(k=='image/png' for c in cells for o in c['outputs'] for k in o.get('data', {})), 'no picture: on GitHub nobody sees a widget'
 
 def exercises():
-    "(chapter, key, definitions above it, its stub's name, its solution)"
+    "(chapter, key, what the chapter imports and what it defines above, hint and solution)"
     for p in chapters:
-        above = []
+        above = [n for c in code(p) for n in ast.walk(ast.parse(source(c))) if isinstance(n, (ast.Import,ast.ImportFrom))]
         for c in code(p):
             tree = ast.parse(source(c))
             for n in ast.walk(tree):
                 if isinstance(n, ast.Call) and getattr(n.func, 'id', '')=='exercise':
                     kw = {k.arg:ast.literal_eval(k.value) for k in n.keywords}
                     yield p,ast.literal_eval(n.args[0]),list(above),kw
-            above += [n for n in tree.body if isinstance(n, (ast.Import,ast.ImportFrom,ast.ClassDef,ast.FunctionDef))]
+            above += [n for n in tree.body if isinstance(n, (ast.ClassDef,ast.FunctionDef))]
 
 def test_there_are_exercises(): assert {number(p) for p,*_ in exercises()}==set(range(1, 13))
 

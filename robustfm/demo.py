@@ -96,7 +96,7 @@ def demo(
     root=None,       # folder of the data set
     names=None,      # of `demo_methods`; all if None
     epochs=None,     # of each pre-training
-    images=None,     # use only so many training images; 5,000 of CIFAR-10 where there is no GPU
+    images=None,     # use only so many training images, and on CIFAR-10 as many test images, 1,000 at most; 5,000 of CIFAR-10 where there is no GPU
     network=None,    # a backbone in place of `tiny`, such as resnet18()
     out=None,        # HTML report to write
     seed=0,
@@ -115,7 +115,7 @@ def demo(
     train,test = s.load(root)
     images = images or (5000 if data=='cifar10' and not torch.cuda.is_available() else None)
     if images and images<len(train): train = train.split(images, seed)[0]
-    if images and data=='cifar10': test = test.split(min(1000, len(test)-1), seed)[0]
+    if images and data=='cifar10': test = test.split(min(1000, images, len(test)-1), seed)[0]
     epochs,aug = epochs or s.epochs,views(**s.views)
     sweep = len(s.sweep)*20*2*len(test)
     bar = tqdm(total=sum(demo_methods[n][-1](s.attack.steps)*len(train)*epochs+sweep for n in names), disable=not show,

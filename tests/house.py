@@ -99,13 +99,18 @@ def _passing(o):
     "Progress bars and live widgets: what changes from run to run, or shows nothing in a stored notebook"
     return o['output_type']=='stream' and '\r' in ''.join(o['text']) or 'application/vnd.jupyter.widget-view+json' in o.get('data', {})
 
+def _holds(d, key):
+    "Is there a `key` anywhere in nested dicts and lists?"
+    return key in d or any(_holds(v, key) for v in d.values()) if isinstance(d, dict) else isinstance(d, list) and any(_holds(v, key) for v in d)
+
 def tidy(nb):
-    "Without what passes, and what was printed in pieces in one piece"
+    "Without what passes, and what was printed in pieces in one piece. A figure with a 'source' inside keeps its picture only: nbdev_clean takes every 'source' for a cell's, and would break it"
     for c in nb['cells']:
         if c['cell_type']!='code': continue
         kept = []
         for o in c['outputs']:
             if _passing(o): continue
+            if _holds(o.get('data', {}).get('application/vnd.plotly.v1+json', {}), 'source'): del o['data']['application/vnd.plotly.v1+json']
             if kept and o['output_type']=='stream' and kept[-1].get('name')==o['name']: kept[-1]['text'] = ''.join(kept[-1]['text'])+''.join(o['text'])
             else: kept.append(o)
         c['outputs'] = kept

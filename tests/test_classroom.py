@@ -166,7 +166,7 @@ def test_a_class_is_set_up_with_the_network_cut_off(packed, tmp_path):
     r = subprocess.run([*cut, py, '-I', '-c', 'import robustfm,tqdm,safetensors; print(robustfm.__version__, robustfm.__file__)'], cwd=tmp_path, capture_output=True, text=True)
     from robustfm import __version__
     assert r.stdout.split()[0]==__version__ and str(tmp_path/'env') in r.stdout, r.stderr
-    assert (py.parent/'tqdm').exists() and (tmp_path/'course'/'01_first_robust_encoder.ipynb').exists()
+    assert (py.parent/'tqdm').exists() and (tmp_path/'course'/'01_attack_without_labels.ipynb').exists()
 
 def test_the_installer_needs_nothing_but_python(tmp_path):
     "Its imports are all of the standard library"

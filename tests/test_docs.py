@@ -95,9 +95,9 @@ def test_no_page_loads_from_a_server_and_every_formula_is_drawn(site, pages):
 
 @pytest.mark.slow
 def test_class_paper_tutorial_and_source_lead_to_one_another(site):
-    acl,first = ((site/f).read_text(encoding='utf-8') for f in ('11_acl.html','tutorials/01_first_robust_encoder.html'))
+    acl,first = ((site/f).read_text(encoding='utf-8') for f in ('11_acl.html','tutorials/01_attack_without_labels.html'))
     box = lambda t: re.search(r'<nav class="related">.*?</nav>', t, re.S)[0]
-    assert 'arxiv.org/abs/2010.13337' in box(acl) and 'tutorials/01_first_robust_encoder.html' in box(acl) and 'src/methods.acl.html' in box(acl)
+    assert 'arxiv.org/abs/2010.13337' in box(acl) and 'tutorials/01_attack_without_labels.html' in box(acl) and 'src/methods.acl.html' in box(acl)
     assert '../11_acl.html#acl' in box(first) and '../02_models.html#encoder' in box(first)
 
 @pytest.mark.slow
@@ -113,7 +113,7 @@ def test_opened_from_a_disk_it_searches_asks_nobody_and_fits(site, chromium):
         page.on('pageerror', lambda e: errors.append(str(e)))
         for width in (1280,390):
             page.set_viewport_size(dict(width=width, height=900))
-            for name in ('index.html','pages/which.html','pages/glossary.html','pages/cite.html','11_acl.html','12_air.html','23_zoo.html','tutorials/01_first_robust_encoder.html'):
+            for name in ('index.html','pages/which.html','pages/glossary.html','pages/cite.html','11_acl.html','12_air.html','23_zoo.html','tutorials/01_attack_without_labels.html'):
                 page.goto((site/name).as_uri()); page.wait_for_load_state()
                 over = page.evaluate('document.documentElement.scrollWidth-innerWidth')
                 if over>1: wide.append((name,width,over))

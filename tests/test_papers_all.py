@@ -130,7 +130,7 @@ def test_every_method_exceeds_simclr_by_twenty_points(name):
     assert min(r['RA']-rows['SimCLR',s]['RA'] for (k,s),r in rows.items() if k==name)>=.2
 
 @pytest.mark.slow
-@pytest.mark.parametrize('name', compare_methods.methods)
+@pytest.mark.parametrize('name', ['AdvCL','DynACL','DeACL']) # a minute each; the script makes all nine
 def test_the_table_can_be_made_again(name):
     "One seed: as robust as stored, within three standard errors of the difference, and twenty points above SimCLR"
     r,old = compare_methods.run(name, 0, checks=None),rows[name,0]

@@ -95,9 +95,9 @@ def test_no_page_loads_from_a_server_and_every_formula_is_drawn(site, pages):
 
 @pytest.mark.slow
 def test_class_paper_tutorial_and_source_lead_to_one_another(site):
-    acl,first = ((site/f).read_text(encoding='utf-8') for f in ('11_acl.html','tutorials/01_attack_without_labels.html'))
+    acl,first = ((site/f).read_text(encoding='utf-8') for f in ('11_acl.html','tutorials/02_from_simclr_to_acl.html'))
     box = lambda t: re.search(r'<nav class="related">.*?</nav>', t, re.S)[0]
-    assert 'arxiv.org/abs/2010.13337' in box(acl) and 'tutorials/01_attack_without_labels.html' in box(acl) and 'src/methods.acl.html' in box(acl)
+    assert 'arxiv.org/abs/2010.13337' in box(acl) and 'tutorials/02_from_simclr_to_acl.html' in box(acl) and 'src/methods.acl.html' in box(acl)
     assert '../11_acl.html#acl' in box(first) and '../02_models.html#encoder' in box(first)
 
 @pytest.mark.slow

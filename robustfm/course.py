@@ -500,7 +500,7 @@ def check_slope(f):
 def check_planted(f):
     "f(clf, x, y): images within ε = 8/255 of x that find every planted example"
     try: check_attack(f)
-    except AssertionError as e: raise Wrong(str(e).splitlines()[0].rstrip('.')) from None
+    except AssertionError as e: raise Wrong(str(e).splitlines()[0].rstrip('.?')) from None
 
 # %% ../nbs/33_course.ipynb #c2c2000a
 class _Views:

@@ -191,6 +191,7 @@ def test_budget_by_environment(monkeypatch, capsys):
 
 def test_stored_results_say_where_they_come_from(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path); (tmp_path/'results').mkdir()
+    monkeypatch.setattr(course, 'tutorials_folder', lambda: tmp_path) # whatever this checkout keeps
     put = lambda name,text: (tmp_path/'results'/f'{name}.json').write_text(text)
     put('good', json.dumps(dict(provenance=dict(command='x', seeds=5), rows=[1]))); put('bare', '{"rows":[1]}'); put('broken', '{')
     assert stored('good')['rows']==[1] and 'not computed here. command: x; seeds: 5' in capsys.readouterr().out

@@ -106,6 +106,8 @@ def tidy(nb):
         kept = []
         for o in c['outputs']:
             if _passing(o): continue
+            figure = o.get('data', {}).get('application/vnd.plotly.v1+json', {})
+            if figure.get('layout', {}).get('images'): del o['data']['application/vnd.plotly.v1+json'] # nbdev_clean spoils their `source`; the twin stays
             if kept and o['output_type']=='stream' and kept[-1].get('name')==o['name']: kept[-1]['text'] = ''.join(kept[-1]['text'])+''.join(o['text'])
             else: kept.append(o)
         c['outputs'] = kept

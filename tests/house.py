@@ -107,7 +107,7 @@ def tidy(nb):
         for o in c['outputs']:
             if _passing(o): continue
             figure = o.get('data', {}).get('application/vnd.plotly.v1+json', {})
-            if figure.get('layout', {}).get('images'): del o['data']['application/vnd.plotly.v1+json'] # nbdev_clean spoils their `source`; the twin stays
+            if any('source' in t for t in figure.get('data', ())): del o['data']['application/vnd.plotly.v1+json'] # nbdev_clean spoils their `source`; the twin stays
             if kept and o['output_type']=='stream' and kept[-1].get('name')==o['name']: kept[-1]['text'] = ''.join(kept[-1]['text'])+''.join(o['text'])
             else: kept.append(o)
         c['outputs'] = kept

@@ -496,9 +496,9 @@ def circle_figure(
     for j,(name,sym,r) in enumerate((('original','circle',1.),('view 1','square',1.13),('view 2','triangle-up',1.26))):
         fig.add_trace(dict(type='scatter', x=r*np.cos(ang[:,j]), y=r*np.sin(ang[:,j]), mode='markers+text', name=name, text=[f'{k+1}' for k in range(len(ang))], textposition='middle right', hoverinfo='skip',
                            marker=dict(size=20, symbol=sym, color=_cycle[:len(ang)], line=dict(color='#222222', width=1))), 1, 1)
-    for (k,j),t in np.ndenumerate(ang):                             # invisible, but they can be dragged
+    for (k,j),t in np.ndenumerate(ang):                             # invisible, but they can be dragged, by a wide line: what is below 10 pixels plotly moves and never resizes
         cx,cy = (1+.13*j)*np.cos(t),(1+.13*j)*np.sin(t)
-        fig.add_shape(type='circle', x0=cx-.09, x1=cx+.09, y0=cy-.09, y1=cy+.09, fillcolor='rgba(0,0,0,0)', line_width=0, editable=True, row=1, col=1)
+        fig.add_shape(type='circle', x0=cx-.03, x1=cx+.03, y0=cy-.03, y1=cy+.03, fillcolor='rgba(0,0,0,0)', line=dict(color='rgba(0,0,0,0)', width=20), editable=True, row=1, col=1)
     fig.update_xaxes(range=[-1.5,1.5], visible=False, row=1, col=1); fig.update_yaxes(range=[-1.5,1.5], visible=False, scaleanchor='x', row=1, col=1)
     for q,name,col in ((p1,'view 1','#56B4E9'),(p2,'view 2','#E69F00')):
         fig.add_trace(_bars([f'image {k+1}' for k in range(len(ang))], q, col, f'agreement of {name}'), 1, 2)

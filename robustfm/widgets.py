@@ -43,7 +43,7 @@ function plotly(model) {
 }
 export default { async render({model, el}) {
   const div = document.createElement('div'); el.append(div); el.style.overflowX = 'auto'; div.setAttribute('role', 'img')
-  let busy = false, again = false, wired = false, asleep = false, count = 0
+  let busy = false, again = false, wired = false, edits = false, asleep = false, count = 0
   const P = await plotly(model), gl = G._robustfm.gl
   const say = o => { model.set('event', {...o, n: ++count}); model.save_changes() }
   function wire() {
@@ -63,7 +63,9 @@ export default { async render({model, el}) {
       if (!f.data.length && !f.layout.title) continue
       if (asleep) { div.replaceChildren(); asleep = false }
       div.setAttribute('aria-label', f.layout.title?.text?.replace(/<[^>]*>/g, '') ?? 'figure')
-      await P.react(div, f.data, f.layout, f.config)
+      const free = (f.layout.shapes ?? []).some(s => s.editable)             // a new config makes plotly forget its listeners
+      if (free!==edits) { edits = free; wired = false }
+      await P.react(div, f.data, f.layout, {...f.config, edits: {shapePosition: free}})
       wired = wired || wire()
       if (f.data.some(t => /gl$/.test(t.type)) && !gl.includes(sleep)) { gl.push(sleep); if (gl.length > 2) await gl.shift()() }
       div.dataset.drawn = +(div.dataset.drawn ?? 0) + 1

@@ -30,8 +30,8 @@ endef
 help:
 	@echo "make demo         the main job on real digits: a table and report.html"
 	@echo "make lab          JupyterLab on the tutorials"
-	@echo "make test         every test, notebooks included"
-	@echo "make fast         the tests that take seconds"
+	@echo "make test         every test but those of the explorers in a browser"
+	@echo "make fast         the tests that take seconds;   make browser drives the explorers in JupyterLab and Voilà"
 	@echo "make test-latest  the same against the newest release of every dependency"
 	@echo "make export       notebooks -> robustfm/, README.md;   make notebooks stores their outputs anew"
 	@echo "make docs         the pages, in _docs/;   make bench   the benchmarks"
@@ -49,7 +49,11 @@ lab: setup
 
 # one thread a worker: N workers with a thread a core each would wait for one another
 test: setup
-	OMP_NUM_THREADS=1 $(V)/bin/python -m pytest -n $(N) --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 $(V)/bin/python -m pytest -n $(N) --dist worksteal --ignore=tests/browser $(ARGS)
+
+# the explorers in JupyterLab and Voilà, driven by Chromium: minutes each, on an otherwise idle machine
+browser: setup
+	OMP_NUM_THREADS=1 $(V)/bin/python -m pytest tests/browser $(ARGS)
 
 fast: setup
 	OMP_NUM_THREADS=1 $(V)/bin/python -m pytest -n $(N) --dist worksteal -m 'not slow and not browser' $(ARGS)
@@ -81,4 +85,4 @@ clean:
 	rm -rf build dist _proc _docs *.egg-info .pytest_cache
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo lab test fast test-latest bench export notebooks docs constraints clean
+.PHONY: help setup demo lab test browser fast test-latest bench export notebooks docs constraints clean

@@ -95,5 +95,5 @@ def browsing(chromium, base, width=1280, height=1400):
     with sync_playwright() as p:
         b = p.chromium.launch(executable_path=chromium, headless=True, args=['--no-sandbox','--disable-gpu','--disable-quic','--no-first-run','--disable-background-networking',
             '--disable-component-update','--disable-sync','--disable-dev-shm-usage'])
-        try: yield Page(b.new_page(viewport=dict(width=width, height=height)), base)
+        try: yield Page(b.new_context(viewport=dict(width=width, height=height)).new_page(), base)
         finally: b.close()

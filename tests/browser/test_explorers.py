@@ -102,8 +102,9 @@ def saved(text, path, page):
     nb.cells = nb.cells[:10]
     html,_ = HTMLExporter().from_notebook_node(nb); path.write_text(html, encoding='utf-8')
     assert len(html.encode())<=2_000_000
-    plain = page.page.context.new_page(); plain.route(lambda u: not u.startswith((page.base,'data:')), lambda r: r.abort()) # nbconvert's own scripts
-    plain.goto(f'{page.base}/files/{path.name}', wait_until='domcontentloaded')
+    plain = page.page.context.new_page(); plain.route(lambda u: not u.startswith(('file:','data:')), lambda r: r.abort()) # nbconvert's own scripts
+    plain.goto(path.as_uri(), wait_until='domcontentloaded')
+    plain.wait_for_function('() => [...document.images].every(i => i.complete)')                         # a picture in the page is decoded after it
     assert plain.evaluate('() => [...document.images].filter(i => i.src.startsWith("data:image/png") && i.naturalWidth>200 && i.offsetParent).length')==9
     assert plain.locator('img[src="x"]').count()==0
     plain.screenshot(path=pictures/'saved.png', full_page=True); plain.close()

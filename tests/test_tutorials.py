@@ -82,4 +82,4 @@ def test_a_newcomer_gets_the_course(tmp_path):
     "From the built wheel, in an environment without our checkout; `python tests/newcomer.py` does it with an empty one and chapters 1, 2 and 8"
     r = subprocess.run([sys.executable, str(root/'tests'/'newcomer.py'), '--shared', '--chapters', '1', '--folder', str(tmp_path)], capture_output=True, text=True)
     assert r.returncode==0, r.stdout[-2000:]+r.stderr[-2000:]
-    assert len(list((tmp_path/'course').glob('*.ipynb')))==len(lessons())
+    assert len(list((tmp_path/'course').rglob('*.ipynb')))==len(lessons())

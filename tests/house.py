@@ -118,15 +118,11 @@ def tidy(nb):
 
 def cleaned(path, nb=None):
     "The text that `nbdev_clean` would write for the notebook at `path`"
-    from execnb.nbio import dict2nb, nb2dict
+    from execnb.nbio import dict2nb, nb2str
     from nbdev.clean import clean_nb
     nb = dict2nb(nb or read(path))
     clean_nb(nb, clean_ids=True)
-    outputs = [c.pop('outputs', None) for c in nb['cells']]        # nb2dict would split the `source` of a plotly picture into lines
-    d = nb2dict(nb)
-    for c,o in zip(d['cells'], outputs):
-        if o is not None: c['outputs'] = o
-    return json.dumps(d, sort_keys=True, indent=1, ensure_ascii=False) + '\n'
+    return nb2str(nb)
 
 def store(path):
     "Execute the notebook at `path` and keep its outputs in it"

@@ -94,7 +94,8 @@ def get(url):
 def test_a_demo_listens_here_only_and_wants_its_token(course):
     pytest.importorskip('voila')
     with socket.socket() as s: s.bind(('127.0.0.1', 0)); port = s.getsockname()[1]
-    notebook(course/'01_one.ipynb', '# One', ("print(6*7)", []))
+    answer = str(2**61-1)           # long enough that no random token of the login page holds it
+    notebook(course/'01_one.ipynb', '# One', ("print(2**61-1)", []))
     log = course/'log'
     with open(log, 'w') as f: p = subprocess.Popen(voila_command(1, port, course, browser=False), stdout=f, stderr=subprocess.STDOUT, cwd=course)
     try:
@@ -102,9 +103,9 @@ def test_a_demo_listens_here_only_and_wants_its_token(course):
         while not (m := re.search(r'http://\S+token=(\w+)', log.read_text())) and time.time()<end: assert p.poll() is None, log.read_text(); time.sleep(.3)
         status,text,url = get(f'http://127.0.0.1:{port}/')
         assert status in (401,403) or '/login' in url, (status,url)
-        assert '42' not in text
-        while (page := get(f'http://127.0.0.1:{port}/?token={m[1]}'))[0]!=200 or '42' not in page[1]: assert time.time()<end, page; time.sleep(1)
-        assert 'print' not in page[1].split('<body')[1].split('42')[0][-2000:]          # what it shows, not its code
+        assert answer not in text
+        while (page := get(f'http://127.0.0.1:{port}/?token={m[1]}'))[0]!=200 or answer not in page[1]: assert time.time()<end, page; time.sleep(1)
+        assert 'print' not in page[1].split('<body')[1].split(answer)[0][-2000:]          # what it shows, not its code
         if Path('/proc/net/tcp').exists():
             listening = [l.split()[1] for f in ('/proc/net/tcp','/proc/net/tcp6') if Path(f).exists() for l in Path(f).read_text().splitlines()[1:] if l.split()[3]=='0A']
             assert {a.split(':')[0] for a in listening if a.endswith(f':{port:04X}')}=={'0100007F'}

@@ -95,6 +95,11 @@ def _plot():
         def show(self, fig): self.figure = json.dumps(json.loads(fig.to_json())|dict(config=_config))
     return Plot
 
+def _heard(*widgets):
+    "While a cell runs, too: ipykernel ≥ 7.4 takes what comes back from a widget to the thread that made it, and that one runs the cell"
+    for o in widgets:
+        if hasattr(o.comm, '_reply_subshell_for'): o.comm._reply_subshell_for = lambda data, asked: asked
+
 # %% ../nbs/31_widgets.ipynb #43635412
 class Stale(Exception): "Nobody waits for this any more"
 
@@ -110,7 +115,7 @@ class Explorer:
         self.button = w.Button(description='Stop', tooltip='give up what is being computed', layout=dict(width='70px', visibility='hidden'))
         self.button.on_click(lambda _: setattr(self, '_stop', True))
         for c in self.controls.values(): c.observe(self._ask, 'value')
-        self.plot.observe(self._event, 'event'); self._hide()
+        self.plot.observe(self._event, 'event'); self._hide(); _heard(self.plot, self.button, *self.controls.values())
         hint = w.HTML(f'<style>{_css}</style><p class="robustfm-hint">{html.escape(hint)}</p>')
         bar  = w.HBox(list(map(_played, self.controls.values())), layout=dict(flex_flow='row wrap', grid_gap='4px 18px', align_items='center'))
         self.box = w.VBox([hint, bar, w.HBox([self.button,self.status]), self.plot]).add_class('robustfm-live')
@@ -594,13 +599,13 @@ class Live:
         from IPython.display import display
         self.title,self.run,self.stopped,self.at,self.figure = title,run,False,0.,None
         self.plot,self.button,self.says = _plot()(),w.Button(description='Stop', tooltip='end after this epoch, keep what was trained'),w.HTML()
-        self.button.on_click(self._stop)
+        self.button.on_click(self._stop); _heard(self.plot, self.button)
         style = w.HTML(f'<style>{_css}</style><p class="robustfm-hint">Which term falls, which one rises? Stop ends after the present epoch and keeps everything.</p>')
         self.box = w.VBox([style, w.HBox([self.button,self.says]), self.plot]).add_class('robustfm-live')
         self.twin = None if static_only() else display({'text/plain':'waiting for the first epoch'}, raw=True, display_id=True)
         if not static_only(): display({'application/vnd.jupyter.widget-view+json':dict(version_major=2, version_minor=0, model_id=self.box.model_id), 'text/plain':''}, raw=True)
 
-    def _stop(self, _=None): self.stopped = True; self.button.disabled = True; self.says.value = 'stopping …'
+    def _stop(self, _=None): self.button.disabled = True; self.says.value = 'stopping …'; self.stopped = True # last: the training looks at it from a thread of its own
 
     def _show(self, h, last=False):
         if not len(h) or (not last and time.time()-self.at<self.every): return

@@ -234,6 +234,10 @@ class ImageTable:
     def longest(self): return float(sum((e.norm(dim=2)*a.norm(dim=2)).sum(1)**2 for a,e in zip(self.a, self.e)).sqrt().max()) # no gradient is longer
 
 # %% ../../nbs/18_rcs.ipynb #98729d38
+def _at_once(device, images):
+    "Images in one forward: as many as keep a GPU busy, as few as a CPU's cache holds"
+    return 512 if device.type!='cpu' else min(512, max(32, 2**16//images.x[0,0].numel()))
+
 def _chunks(sizes, at_once):
     "(first, last+1) of the mini-batches that share a forward: equally large ones"
     i = 0
@@ -264,7 +268,7 @@ def gradients(
     batches,          # index tensors, one a mini-batch
     unit='batch',     # a candidate is a mini-batch, or ('image') an image within its mini-batch
     sketch=None,      # None: whole gradients; d: random signs, d×d numbers a layer; 'mean': as released
-    at_once=512,      # images in one forward
+    at_once=None,     # images in one forward; 512, on a CPU 64 of 32×32
     key=(0,),         # of random views and attacks
     ranks=(0,1),      # this process, and how many share the work
     precision='fp32', # or 'bf16'
@@ -276,7 +280,7 @@ def gradients(
         with seeded(head.device, *key, c), _half(head, precision): rows = _outer(objective, head, to_float(images.x[ids]).to(head.device), images.y[ids].to(head.device), j-i)
         if unit=='image': return [v.transpose(0,1).flatten(1) for r in rows for v in r]
         return [torch.cat([torch.einsum('kmno,kmni->moi', *(v.unflatten(1, (j-i,-1)) for v in (e,a))).flatten(1) for a,e in rows], 1)]
-    chunks = list(_chunks([len(b) for b in batches], at_once))
+    chunks = list(_chunks([len(b) for b in batches], at_once or _at_once(head.device, images)))
     with _still(objective, head): mine = {c:part(c, i, j) for c,(i,j) in enumerate(chunks) if c%world==rank}
     k = _told(mine[0][0].shape[1]//head.shapes[0][1] if 0 in mine else 0, world, head.device) if unit=='image' else 0 # rows an image
     widths = [k*w for o,i in head.shapes for w in (i,o)] if k else [sum(o*i for o,i in head.shapes)]
@@ -460,7 +464,7 @@ class RCS(Coreset):
         rd_steps=3,       # of the attack on the divergence
         sketch=None,      # see `gradients`
         log=False,        # take the table from the steps of the epoch before
-        at_once=512,      # images in one forward
+        at_once=None,     # images in one forward; 512, on a CPU 64 of 32×32
         precision='fp32', # of the attacks: 'fp32' | 'bf16'
     ):
         super().__init__(train, fraction, warmup, every, bs, seed)
@@ -528,7 +532,7 @@ class RCS(Coreset):
         "The validation images, and the attack on their divergence"
         x,ball = to_float(self.valid.x).to(head.device),getattr(getattr(self.objective, 'attack', None), 'ball', None) or PGD.ball
         if self.mode=='released': x = torch.cat([b.repeat_interleave(2, 0)[:len(b)] for b in x.split(self.bs)])
-        return Probe(head, x, PGD(ball, 1.25*ball.eps/self.rd_steps, self.rd_steps), self.distance, self.bn_pair, self.bs if 'ot' in self.distance else self.at_once)
+        return Probe(head, x, PGD(ball, 1.25*ball.eps/self.rd_steps, self.rd_steps), self.distance, self.bn_pair, self.bs if 'ot' in self.distance else self.at_once or _at_once(head.device, self.valid))
 
     def _beside(self, chosen, ids, gains, epoch):
         "The choice beside the previous one and beside chance, and the images that were least wanted"

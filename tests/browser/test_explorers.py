@@ -92,7 +92,7 @@ def test_jupyterlab(stage, chromium):
         box = page.explorer(13); box.scroll_into_view_if_needed(); box.locator('button', has_text='Stop').click()
         page.page.get_by_text('ended early: True').wait_for(timeout=60000)
         assert page.outside==[] and page.errors==[]
-        sent_around(page)
+        sent_around(stage/'attack.html', page)
 
 def saved(text, path, page):
     "A notebook saved with its outputs, where no widget runs: nbconvert's page shows every twin, and nothing else of ours"
@@ -109,10 +109,10 @@ def saved(text, path, page):
     assert plain.locator('img[src="x"]').count()==0
     plain.screenshot(path=pictures/'saved.png', full_page=True); plain.close()
 
-def sent_around(page):
-    "One file with everything inside"
-    alone = Page(page.page.context.new_page(), page.base)
-    alone.page.goto(f'{page.base}/files/attack.html'); alone.page.wait_for_selector('.main-svg'); names_are_text(alone.page)
+def sent_around(path, page):
+    "One file with everything inside, opened from the disk"
+    alone = Page(page.page.context.new_page(), path.as_uri())
+    alone.page.goto(path.as_uri()); alone.page.wait_for_selector('.main-svg'); names_are_text(alone.page)
     alone.page.locator('input[type=range]').press('ArrowRight'); says(alone.page, 'no pixel changed by more than 64.0/255')
     assert alone.outside==[] and alone.errors==[]
 

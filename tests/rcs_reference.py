@@ -57,7 +57,7 @@ def selection(rcs, epoch, said, starts):
     def kl(a, z): return (z.softmax(1)*(z.log_softmax(1)-a.log_softmax(1))).sum(1)
     def q():
         adv = []
-        for b in x.split(rcs.at_once):
+        for b in x.split(rcs.at_once or 512):
             z,a = net(b, 'clean').detach(),(b+torch.empty_like(b).uniform_(-eps, eps)).clamp(0,1)
             for _ in range(rcs.rd_steps):
                 a = a.detach().requires_grad_()

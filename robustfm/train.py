@@ -169,7 +169,7 @@ def steps(
     acc   = accelerator or engine()
     dev,many,dtype = acc.device,acc.num_processes>1,dict(bf16=torch.bfloat16, fp16=torch.float16).get(acc.mixed_precision)
     cast  = lambda: torch.autocast(dev.type, dtype) if dtype else nullcontext()
-    objective.to(dev, **(dict(memory_format=torch.channels_last) if dtype or dev.type=='cpu' else {})).train() # a tenth faster on a CPU; on a GPU the units for half precision want it
+    objective.to(dev, **(dict(memory_format=torch.channels_last) if dtype else {})).train() # what the units for half precision want
     opt,scaler = optimizer(objective, opt),acc.scaler or torch.amp.GradScaler(dev.type, enabled=False)
     model   = distributed(objective, dev) if many else objective
     batches = _part(batches, acc)

@@ -22,6 +22,11 @@ def recorded(o):
     o.augment,o.attack = Recording(o.augment),RecordingPGD(**{k:getattr(o.attack, k) for k in ('ball','alpha','steps','random_start')}, said=[])
     return o
 
+def embed(net, x, bn):
+    "In the layout of the released code, whatever `Encoder` prefers"
+    net.route(bn)
+    return net.g(net.f((x-net.mean)/net.std))
+
 def _head_gradient(net):
     ls = [m for m in net.g if isinstance(m, nn.Linear)]
     res = torch.cat([torch.cat([l.weight.grad]+([] if l.bias is None else [l.bias.grad[:,None]]), 1).flatten() for l in ls])
@@ -39,10 +44,10 @@ def batch_gradient(o, v1, v2, a1, a2):
     x,a = torch.cat([v1,v2]),torch.cat([a1,a2])
     for _ in range(o.attack.steps):
         a = a.detach().requires_grad_()
-        nt(net(a, 'adv')).backward()                                   # gradients of the head's weights, too
+        nt(embed(net, a, 'adv')).backward()                                   # gradients of the head's weights, too
         a = (x + (a.detach()+alpha*a.grad.sign()-x).clamp(-eps, eps)).clamp(0,1)
     net.zero_grad(); a = a.detach()
-    (.5*nt(net(a, 'adv')) + .5*nt(net(x, 'clean'))).backward()
+    (.5*nt(embed(net, a, 'adv')) + .5*nt(embed(net, x, 'clean'))).backward()
     return _head_gradient(net)
 
 def selection(rcs, epoch, said, starts):
@@ -58,14 +63,14 @@ def selection(rcs, epoch, said, starts):
     def q():
         adv = []
         for b in x.split(rcs.at_once or 512):
-            z,a = net(b, 'clean').detach(),(b+torch.empty_like(b).uniform_(-eps, eps)).clamp(0,1)
+            z,a = embed(net, b, 'clean').detach(),(b+torch.empty_like(b).uniform_(-eps, eps)).clamp(0,1)
             for _ in range(rcs.rd_steps):
                 a = a.detach().requires_grad_()
-                kl(net(a, 'adv'), z).sum().backward()
+                kl(embed(net, a, 'adv'), z).sum().backward()
                 a = (b+(a.detach()+1.25*eps/rcs.rd_steps*a.grad.sign()-b).clamp(-eps, eps)).clamp(0,1)
             adv.append(a.detach())
         net.zero_grad()
-        kl(net(torch.cat(adv), 'adv'), net(x, 'clean')).mean().backward()
+        kl(embed(net, torch.cat(adv), 'adv'), embed(net, x, 'clean')).mean().backward()
         return _head_gradient(net)
     picks,n = [],0
     with seeded(torch.device('cpu'), rcs.seed, epoch, 'valid'):

@@ -296,7 +296,7 @@ def test_lies_about_the_scale_of_logits_gain_nothing(clf, data):
     loud = evaluate(Scaled(clf, 1e4).eval(), few, **kw)
     naive = PGD(Linf(EPS), steps=20)(lambda a: ce_loss(1e4*clf(a), y), x)
     with torch.no_grad(): assert (clf(naive).argmax(1)==y).float().mean()>honest+.3
-    assert abs(loud['pgd20'].accuracy-honest)<=.02 and next(v for v in loud.verdicts if v.name=='gradients').status=='warn'
+    assert abs(loud['pgd20'].accuracy-honest)<=.02+1e-9 and next(v for v in loud.verdicts if v.name=='gradients').status=='warn'
     quiet = evaluate(Scaled(clf, 1e-15).eval(), few, eps=.8, norm='L2', show=False)
     assert quiet['pgd20'].accuracy<evaluate(clf, few, eps=.8, norm='L2', show=False)['pgd20'].accuracy+.3 and 'slope' in quiet.failed
     z,l = torch.randn(50, 10, dtype=torch.double, requires_grad=True),torch.randint(0, 10, (50,))

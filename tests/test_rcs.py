@@ -317,9 +317,10 @@ def test_forecast_leaves_no_trace_and_says_what_it_costs():
     before,rng = fingerprint(o),torch.get_rng_state()
     f = forecast(RCS(o, train, valid, .2, 100, 20, bs=64), 1000)
     assert same(before, fingerprint(o)) and rng.equal(torch.get_rng_state()) and o.attack.steps==5
-    assert f['step']==32 and f['choices']==45 and abs(f['choice']-(24*len(train)+8*len(valid))/(32*len(train)))<1e-6 and 'faster' in f['says']
-    r = RCS(o, train, valid, .2, 0, bs=64); r.set_epoch(0)
-    assert r.selections[0]['units']==24*len(train)+8*len(valid)
+    assert f['step']==32 and f['choices']==45 and abs(f['choice']-(12*len(train)+8*len(valid))/(32*len(train)))<1e-6 and 'faster' in f['says']
+    for steps,units in ((None,12),(1,8),(5,24)):
+        r = RCS(o, train, valid, .2, 0, bs=64, attack_steps=steps); r.set_epoch(0)
+        assert r.selections[0]['units']==units*len(train)+8*len(valid)
     r = RCS(o, train, valid, .2, 0, bs=64, attack_steps=1, mode='faithful'); r.set_epoch(0)
     assert r.selections[0]['units']==8*len(train)+len(valid)*(1+7*len(r.selections[0]['batches']))
 

@@ -160,12 +160,11 @@ def _half(head, precision): return torch.autocast(head.device.type, torch.bfloat
 
 @contextmanager
 def _still(objective, head):
-    "Evaluation mode, only the head differentiable, no compiled code that hooks cannot see, the layout that CPUs like; all as before afterwards"
-    ps,cpu = {p:p.requires_grad for p in objective.parameters()},head.device.type=='cpu'
+    "Evaluation mode, only the head differentiable, no compiled code that hooks cannot see; all as before afterwards"
+    ps = {p:p.requires_grad for p in objective.parameters()}
     with ExitStack() as stack:
         stack.enter_context(evaluating(objective))
         if any(getattr(m, '_compiled_call_impl', None) for m in objective.modules()): stack.enter_context(torch.compiler.set_stance('force_eager'))
-        for m in _encoders(objective)*cpu: stack.callback(m.f.register_forward_pre_hook(lambda f, i: (i[0].contiguous(memory_format=torch.channels_last),)).remove)
         for p,r in ps.items(): stack.callback(p.requires_grad_, r); p.requires_grad_(False)
         for p in head.params: p.requires_grad_(True)
         yield
@@ -433,7 +432,7 @@ def _same_buffers(objective, world):
 def _shorter(objective, steps):
     "The objective's attack goes the same way in `steps` steps"
     a = getattr(objective, 'attack', None)
-    if steps and is_dataclass(a) and a.steps: objective.attack = replace(a, steps=steps, alpha=a.alpha*a.steps/steps)
+    if steps and is_dataclass(a) and a.steps>steps: objective.attack = replace(a, steps=steps, alpha=a.alpha*a.steps/steps)
     try: yield
     finally: objective.attack = a
 
@@ -456,7 +455,7 @@ class RCS(Coreset):
         mode='fast',      # 'fast' | 'faithful' | 'released'
         distance='kl',    # 'kl' | 'js' | 'ot'
         bn_pair=('clean','adv'), # branches of images and of adversaries
-        attack_steps=5,   # of the objective's attack in the table, which goes as far as in training; None: as in training
+        attack_steps=None,# of the objective's attack in the table, which goes as far as in training; None: 2 in mode 'fast', else as in training
         pool=1.,          # share of the mini-batches that are candidates
         unit='batch',     # 'batch' | 'image': what is picked
         seed=0,
@@ -486,13 +485,17 @@ class RCS(Coreset):
         batches = [torch.cat(p) for p in zip(*(s.indices() for s in ([b.shard(r, world) for r in range(world)] if world>1 else [b])))]
         return batches[:max(math.ceil(self.budget/self.bs), round(self.pool*len(batches)))]
 
+    def shorter(self):
+        "Within, the objective attacks in as many steps as the table takes"
+        return _shorter(self.objective, self.attack_steps or (2 if self.mode=='fast' else None))
+
     def table(self, epoch):
         "Head gradients of the candidates, and the images of each"
         batches,head = self.candidates(epoch),Head(self.objective.net)
         ids = batches if self.unit=='batch' else list(torch.cat(batches).split(1))
         if self.log: table = Table(head, [len(b) for b in batches], torch.stack(self._now['log']), self.sketch)
         else:
-            with _shorter(self.objective, self.attack_steps):
+            with self.shorter():
                 table = gradients(self.objective, self.images, batches, self.unit, self.sketch, self.at_once, (self.seed,epoch), self._ranks(), self.precision)
         if table.bad: raise FloatingPointError(f"epoch {epoch}: the gradient of {self.unit} {table.bad[0]} (images {ids[table.bad[0]][:8].tolist()} …) is not finite, nor that of {len(table.bad)-1} others; "
                                                "nothing was chosen. Lower the learning rate, or go on from an earlier checkpoint")
@@ -617,7 +620,7 @@ def forecast(
     x,y = to_float(rcs.images.x[:n]).to(head.device),rcs.images.y[:n].to(head.device)
     with seeded(head.device, 'forecast'):
         (_,_),(t,step) = _step(obj, x, y),_step(obj, x, y)                  # the first wakes the device
-        with counted(obj) as spent, _still(obj, head), _shorter(obj, rcs.attack_steps): obj.terms(x, y)
+        with counted(obj) as spent, _still(obj, head), rcs.shorter(): obj.terms(x, y)
     picks,choices = 1 if rcs.mode=='fast' else math.ceil(rcs.budget/rcs.bs),math.ceil(max(epochs-rcs.warmup,0)/rcs.every)
     units = (0 if rcs.log else spent[0]/len(x)*N*rcs.pool) + len(rcs.valid)*(1+picks*(2*rcs.rd_steps+1))
     c = units/(step*N) + rcs.log*(1-k)*max(choices-1,0)/max(choices,1)      # what is logged is trained on

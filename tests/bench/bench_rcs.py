@@ -23,8 +23,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rcs_reference import recorded, selection
 
 networks = dict(resnet18=resnet18, tiny=lambda: tiny(3))
-ours = {'faithful': dict(mode='faithful'), 'faithful, bf16': dict(mode='faithful', precision='bf16'), 'fast': dict(precision='bf16'), 'fast, one attack step': dict(precision='bf16', attack_steps=1),
-        'fast, one step, pool ¾': dict(precision='bf16', attack_steps=1, pool=.75)}
+ours = {'faithful': dict(mode='faithful'), 'faithful, bf16': dict(mode='faithful', precision='bf16'), 'fast, five attack steps': dict(precision='bf16', attack_steps=5), 'fast': dict(precision='bf16'),
+        'fast, one attack step': dict(precision='bf16', attack_steps=1), 'fast, one step, pool ½': dict(precision='bf16', attack_steps=1, pool=.5)}
 
 def measure(network='resnet18', batches=8, bs=16, fraction=.25, rounds=1, clock=time.perf_counter):
     "Seconds and picks of every procedure in every round, and seconds of a training step"

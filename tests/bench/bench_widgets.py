@@ -47,17 +47,17 @@ def screen(home, chromium):
     from pages import browsing, lab, notebook
     from stage import explorers, many, setup
     notebook(home/'two.ipynb', setup, explorers['attack'], many(50_000)+'\nc = cloud(); _ = c._first()', 'c')
-    after = """([i,key]) => new Promise(ok => { const box = [...document.querySelectorAll('.robustfm-live')][i], d = box.querySelector('[data-drawn]'), n = d.dataset.drawn, t = performance.now();
+    after = """([i,key]) => new Promise((ok,no) => { const box = [...document.querySelectorAll('.robustfm-live')][i], d = box.querySelector('[data-drawn]'), n = d.dataset.drawn, t = performance.now();
         new MutationObserver((_,o) => { if (d.dataset.drawn!==n) { o.disconnect(); requestAnimationFrame(() => ok(performance.now()-t)) } }).observe(d, {attributes: true});
-        if (key) { const h = box.querySelector('.noUi-handle'); h.focus(); h.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true})) }
-        else { const s = box.querySelector('select'); s.selectedIndex = 1-s.selectedIndex; s.dispatchEvent(new Event('change', {bubbles: true})) } })"""
+        setTimeout(() => no(new Error(`explorer ${i} was not drawn anew within a minute of ${key}`)), 60000);
+        const h = box.querySelectorAll('.noUi-handle')[i ? 0 : 1]; h.focus(); h.dispatchEvent(new KeyboardEvent('keydown', {key, bubbles: true})) })"""
     with lab(home) as base, browsing(chromium, base) as page:
         page.open('two.ipynb').run('notebook:run-all-above', -1); page.drawn(0, timeout=120000)
         page.page.evaluate('async () => { for (let i=0; i<600; i++) { const c = window.jupyterapp.shell.currentWidget.content.widgets.at(-2); if (c.model.executionCount) return; await new Promise(r => setTimeout(r, 100)) } }')
         attack = [page.page.evaluate(after, [0,'ArrowRight']) for _ in range(7)]
-        first = page.page.evaluate("""() => new Promise(ok => { const t = performance.now(); window.jupyterapp.commands.execute('notebook:run-cell');
-            const look = () => document.querySelectorAll('.robustfm-live')[1]?.querySelector('[data-drawn]') ? ok(performance.now()-t) : requestAnimationFrame(look); look() })""")
-        cloud = [page.page.evaluate(after, [1,None]) for _ in range(5)]
+        first = page.page.evaluate("""() => new Promise(ok => { const t = performance.now(), c = window.jupyterapp.shell.currentWidget.content; c.activeCellIndex = c.widgets.length-1; window.jupyterapp.commands.execute('notebook:run-cell');
+            const look = () => document.querySelectorAll('.robustfm-live')[1]?.querySelector('[data-drawn]') ? ok(performance.now()-t) : performance.now()-t>120000 ? ok(1/0) : requestAnimationFrame(look); look() })""")
+        cloud = [page.page.evaluate(after, [1,k]) for k in ('ArrowLeft','ArrowRight')*3]
         page.explorer(1).scroll_into_view_if_needed(); r = page.explorer(1).locator('.nsewdrag').first.bounding_box()
         page.page.evaluate('() => { window.frames_ = []; let t = performance.now(); const f = n => { window.frames_.push(n-t); t = n; requestAnimationFrame(f) }; requestAnimationFrame(f) }')
         for k in range(60): page.page.mouse.move(r['x']+r['width']*(.2+.01*k), r['y']+r['height']*(.5+.004*(k%20))); time.sleep(.016)

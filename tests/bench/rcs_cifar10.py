@@ -45,7 +45,7 @@ def pictures(s, seed):
     test  = small(test[torch.randperm(len(test), generator=g)[:s['test']]], s['size'])
     return train[:s['n']],train[s['labelled']:],train[:s['labelled']],test
 
-def acl(s): return ACL(Encoder(tiny(3, s['width'])), views(), PGD(Linf(8/255), alpha=10/s['attack_steps']/255, steps=s['attack_steps'])).to(memory_format=torch.channels_last)
+def acl(s): return ACL(Encoder(tiny(3, s['width'])), views(), PGD(Linf(8/255), alpha=10/s['attack_steps']/255, steps=s['attack_steps']))
 
 def source(arm, objective, train, valid, s, seed):
     if arm is None: return Batches(train, s['bs'], seed)
@@ -99,7 +99,7 @@ def one_run(s, seed, arm):
     "The result of one arm: 'SimCLR', 'warm-up' (where all others begin) or one of `arms`"
     (train,valid,labelled,test),b,picked,choosing = pictures(s, seed),None,[],Clock()
     if arm=='SimCLR':
-        torch.manual_seed(seed); o = SimCLR(Encoder(tiny(3, s['width']), 'clean'), views()).to(memory_format=torch.channels_last)
+        torch.manual_seed(seed); o = SimCLR(Encoder(tiny(3, s['width']), 'clean'), views())
         clock,_ = train_on(o, optimizer(o, 'adam', s['lr']), Batches(train, s['bs'], seed), s, 0, s['epochs'])
         units = 6*s['n']*s['epochs']
     else:

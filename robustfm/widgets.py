@@ -203,9 +203,9 @@ class Explorer:
         from IPython.display import display
         fig = self._first()
         if static_only(): return display(fig if fig is not None else {'text/plain':_sentence(self.error)}, **({} if fig is not None else dict(raw=True)))
-        if fig is not None: display({'image/png':base64.b64encode(static(fig)).decode(), 'text/plain':self.hint}, raw=True, metadata={'image/png':dict(alt=self.hint)})
-        else: display({'text/plain':_sentence(self.error)}, raw=True)
+        twin = display({'text/plain':self.hint if fig is not None else _sentence(self.error)}, raw=True, display_id=True)
         display({'application/vnd.jupyter.widget-view+json':dict(version_major=2, version_minor=0, model_id=self.box.model_id), 'text/plain':''}, raw=True)
+        if fig is not None: twin.update({'image/png':base64.b64encode(static(fig)).decode(), 'text/plain':self.hint}, raw=True, metadata={'image/png':dict(alt=self.hint)}) # drawn while the browser draws
 
 def explore(
     draw,      # controls' values → a figure; a ValueError is shown as a sentence

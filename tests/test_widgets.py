@@ -181,7 +181,9 @@ def displayed(o, **env):
     from IPython.utils.capture import capture_output
     InteractiveShell.instance()
     with capture_output() as c: o._ipython_display_()
-    return [d.data for d in c.outputs]
+    shown = {}
+    for d in c.outputs: shown[(d.transient or {}).get('display_id', len(shown))] = d.data       # a later one in the place of an earlier one
+    return list(shown.values())
 
 def test_the_twin_comes_first_and_alone_where_asked(monkeypatch):
     both = displayed(w.explore(line, 'look', v=(0.,1.,.1,1.)))

@@ -663,7 +663,7 @@ def compare_runs(
         except (ValueError,KeyError,TypeError): acc = {}                # a report that is being written
         acc,last = acc if isinstance(acc, dict) else vars(acc),h[-1] if len(h) else {}
         eps,acc = acc.get('eps'),acc.get('accuracy') or [None]
-        return dict(method=(c.get('objective') or {}).get('name','?'), epochs=len(h), done=f"{last.get('progress',0):.0%}", loss=last.get('loss'), seconds=last.get('seconds'), SA=acc[0], RA=acc[-1], **({'at ε × 255':eps[-1]} if eps else {}))
+        return dict(method=(c.get('objective') or {}).get('name','?'), epochs=len(h), done=f"{last.get('progress',0):.0%}", loss=last.get('loss'), seconds=last.get('seconds'), SA=acc[0], RA=acc[-1], **({'ε × 255':eps[-1]} if eps else {}))
     rows,hist = {k:row(r) for k,r in named.items()},{k:r.history for k,r in named.items()}
     terms = list(dict.fromkeys(k for h in hist.values() for k in h.names))
     cols  = list(dict.fromkeys(k for r in rows.values() for k in r))

@@ -331,7 +331,7 @@ def test_divergence_of_nothing_is_nothing():
     assert divergence(net, x, PGD(Linf(0.), alpha=0., steps=1))!=0           # two branches differ without any attack
     assert divergence(net, x, weak, bn_pair=('adv','adv'))>1e-6>=abs(divergence(net, x, PGD(Linf(0.), alpha=0., steps=1), bn_pair=('adv','adv'))) # of this small net about 1.6e-5
 
-def test_the_benchmark_picks_what_the_loop_picks(monkeypatch):
+def test_the_benchmark_picks_what_the_loop_picks(monkeypatch, tmp_path):
     import sys
     from pathlib import Path
     monkeypatch.syspath_prepend(str(Path(__file__).parent/'bench'))
@@ -340,4 +340,6 @@ def test_the_benchmark_picks_what_the_loop_picks(monkeypatch):
     monkeypatch.setattr(bench_rcs, 'pictures', shapes)
     r = bench_rcs.measure('tiny', batches=4, bs=8, fraction=.5)
     assert r['same']['faithful']==1 and set(r['ratio'])==set(bench_rcs.ours) and all(v>0 for v in r['ratio'].values())
-    assert 'released' in bench_rcs.table(r) and isinstance(bench_rcs.judge(r), list)
+    assert 'released' in bench_rcs.table(r) and bench_rcs.judge(r, record=True, path=tmp_path/'r.json')==[] and bench_rcs.judge(r, path=tmp_path/'r.json')==[]
+    slower = r|dict(ratio={k:v/2 for k,v in r['ratio'].items()})
+    assert len(bench_rcs.judge(slower, path=tmp_path/'r.json'))==len(bench_rcs.ours) and 'not 4' in ''.join(bench_rcs.floors(slower|dict(ratio=slower['ratio']|dict(fast=1.))))

@@ -55,6 +55,10 @@ test: setup
 browser: setup
 	OMP_NUM_THREADS=1 $(V)/bin/python -m pytest tests/browser $(ARGS)
 
+# and what they photographed, for the pages
+pictures: browser
+	$(V)/bin/python tests/house.py pictures
+
 fast: setup
 	OMP_NUM_THREADS=1 $(V)/bin/python -m pytest -n $(N) --dist worksteal -m 'not slow and not browser' $(ARGS)
 
@@ -85,4 +89,4 @@ clean:
 	rm -rf build dist _proc _docs *.egg-info .pytest_cache
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo lab test browser fast test-latest bench export notebooks docs constraints clean
+.PHONY: help setup demo lab test browser pictures fast test-latest bench export notebooks docs constraints clean

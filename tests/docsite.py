@@ -7,7 +7,7 @@ from pathlib import Path
 from house import root, nbs, lib, notebooks, rooms, lessons, name, number, read, source, directives, exported, module, settings
 
 floors = {-1:'Ground', 0:'Ingredients', 1:'Papers', 2:'Running', 3:'Showing', 9:'Everything'}
-site_pages = [nbs/'pages'/f'{n}.md' for n in ('which','glossary','cite')]
+site_pages = [nbs/'pages'/f'{n}.md' for n in ('which','explorers','glossary','cite')]
 
 def title(path):
     "The title of a page: of a notebook its `# title`, of a text what its head says"

@@ -14,7 +14,6 @@ parser.add_argument('--threads', type=int, default=2)
 parser.add_argument('--record', action='store_true')
 args = parser.parse_args()
 os.environ['OMP_NUM_THREADS'] = str(args.threads)
-os.environ.setdefault('OMP_WAIT_POLICY', 'passive')     # threads that spin while they wait slow down whoever shares the machine
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 from bench_step import judge, machine, pictures
 import multiprocessing as mp, time

@@ -30,7 +30,7 @@ endef
 help:
 	@echo "make demo         the main job on real digits: a table and report.html"
 	@echo "make lab          JupyterLab on the tutorials"
-	@echo "make test         every test but those of the explorers in a browser"
+	@echo "make test         every test, those of the explorers in a browser last"
 	@echo "make fast         the tests that take seconds;   make browser drives the explorers in JupyterLab and Voilà"
 	@echo "make test-latest  the same against the newest release of every dependency"
 	@echo "make export       notebooks -> robustfm/, README.md;   make notebooks stores their outputs anew"
@@ -47,11 +47,12 @@ demo: setup
 lab: setup
 	$(V)/bin/jupyter lab nbs/tutorials
 
-# one thread a worker: N workers with a thread a core each would wait for one another
+# one thread a worker: N workers with a thread a core each would wait for one another; a browser has the machine to itself
 test: setup
 	OMP_NUM_THREADS=1 $(V)/bin/python -m pytest -n $(N) --dist worksteal --ignore=tests/browser $(ARGS)
+	$(if $(ARGS),,OMP_NUM_THREADS=1 $(V)/bin/python -m pytest tests/browser)
 
-# the explorers in JupyterLab and Voilà, driven by Chromium: minutes each, on an otherwise idle machine
+# the explorers in JupyterLab and Voilà, driven by Chromium
 browser: setup
 	OMP_NUM_THREADS=1 $(V)/bin/python -m pytest tests/browser $(ARGS)
 

@@ -225,7 +225,7 @@ class Encoder(nn.Module):
 
     def _represent(self, x): # what is compiled …
         x = (x-self.mean)/self.std
-        return self.f(x.contiguous(memory_format=torch.channels_last) if x.device.type=='cpu' else x) # a tenth faster there, whatever the layout of the weights
+        return self.f(x.contiguous(memory_format=torch.channels_last) if x.device.type=='cpu' else x) # faster there, whatever the layout of the weights
     def _embed(self, x): return self.g(self._represent(x))         # … in one graph
 
     def forward(self, x, bn=None):

@@ -44,7 +44,7 @@ def batch_gradient(o, v1, v2, a1, a2):
     x,a = torch.cat([v1,v2]),torch.cat([a1,a2])
     for _ in range(o.attack.steps):
         a = a.detach().requires_grad_()
-        nt(embed(net, a, 'adv')).backward()                                   # gradients of the head's weights, too
+        nt(embed(net, a, 'adv')).backward()                            # gradients of the head's weights, too
         a = (x + (a.detach()+alpha*a.grad.sign()-x).clamp(-eps, eps)).clamp(0,1)
     net.zero_grad(); a = a.detach()
     (.5*nt(embed(net, a, 'adv')) + .5*nt(embed(net, x, 'clean'))).backward()

@@ -342,4 +342,4 @@ def test_the_benchmark_picks_what_the_loop_picks(monkeypatch, tmp_path):
     assert r['same']['faithful']==1 and set(r['ratio'])==set(bench_rcs.ours) and all(v>0 for v in r['ratio'].values())
     assert 'released' in bench_rcs.table(r) and bench_rcs.judge(r, record=True, path=tmp_path/'r.json')==[] and bench_rcs.judge(r, path=tmp_path/'r.json')==[]
     slower = r|dict(ratio={k:v/2 for k,v in r['ratio'].items()})
-    assert len(bench_rcs.judge(slower, path=tmp_path/'r.json'))==len(bench_rcs.ours) and 'not 4' in ''.join(bench_rcs.floors(slower|dict(ratio=slower['ratio']|dict(fast=1.))))
+    assert len(bench_rcs.judge(slower, path=tmp_path/'r.json'))==len(bench_rcs.ours) and 'not 4' in ''.join(bench_rcs.floors(slower|dict(ratio=slower['ratio']|{'fast, bf16':1.})))

@@ -428,14 +428,6 @@ def _same_buffers(objective, world):
     finally:
         for b,o in own: b.copy_(o)
 
-@contextmanager
-def _shorter(objective, steps):
-    "The objective's attack goes the same way in `steps` steps"
-    a = getattr(objective, 'attack', None)
-    if steps and is_dataclass(a) and a.steps>steps: objective.attack = replace(a, steps=steps, alpha=a.alpha*a.steps/steps)
-    try: yield
-    finally: objective.attack = a
-
 def _disjoint(train, valid):
     seen = {x.numpy().tobytes() for x in train.x.cpu()}
     both = sum(x.numpy().tobytes() in seen for x in valid.x.cpu())
@@ -485,9 +477,14 @@ class RCS(Coreset):
         batches = [torch.cat(p) for p in zip(*(s.indices() for s in ([b.shard(r, world) for r in range(world)] if world>1 else [b])))]
         return batches[:max(math.ceil(self.budget/self.bs), round(self.pool*len(batches)))]
 
+    @contextmanager
     def shorter(self):
-        "Within, the objective attacks in as many steps as the table takes"
-        return _shorter(self.objective, self.attack_steps or (2 if self.mode=='fast' else None))
+        "Within, the objective's attack goes as far in as few steps as the table takes"
+        o,steps = self.objective,self.attack_steps or (2 if self.mode=='fast' else None)
+        a = getattr(o, 'attack', None)
+        if steps and is_dataclass(a) and a.steps>steps: o.attack = replace(a, steps=steps, alpha=a.alpha*a.steps/steps)
+        try: yield
+        finally: o.attack = a
 
     def table(self, epoch):
         "Head gradients of the candidates, and the images of each"

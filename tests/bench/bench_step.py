@@ -26,6 +26,8 @@ from robustfm.models import Encoder, resnet18, tiny
 from robustfm.train import compiled, engine, steps
 
 here = Path(__file__).resolve()
+sys.path.insert(0, str(here.parents[1]))
+from rcs_reference import embed
 networks = dict(resnet18=resnet18, tiny=lambda: tiny(3))
 dtypes = dict(fp32=torch.float32, bf16=torch.bfloat16, fp16=torch.float16)
 
@@ -94,11 +96,6 @@ class Released:
         e = sim.exp()
         return -((e*pos).sum(1)/((e*(1-own)).sum(1))).log().mean()
 
-    def embed(self, x, bn):
-        "In the layout of the released code, whatever `Encoder` prefers"
-        self.net.route(bn)
-        return self.net.g(self.net.f((x-self.net.mean)/self.net.std))
-
     def data(self):
         js = [(self.i*self.bs+j) % len(self.pil) for j in range(self.bs)]; self.i += 1
         return torch.stack([self.view(self.pil[j]) for j in js for _ in range(2)])
@@ -109,10 +106,10 @@ class Released:
         a = (x+torch.empty_like(x).uniform_(-self.eps, self.eps)).clamp(0, 1)
         for _ in range(self.k):
             a = a.detach().requires_grad_()
-            self.loss(self.embed(a, 'adv')).backward()                     # gradients of all weights, too
+            self.loss(embed(net, a, 'adv')).backward()                     # gradients of all weights, too
             with torch.no_grad(): a = (x+(a+self.alpha*a.grad.sign()-x).clamp(-self.eps, self.eps)).clamp(0, 1)
         net.train(); self.opt.zero_grad()
-        adv,clean = self.loss(self.embed(a.detach(), 'adv')),self.loss(self.embed(x, 'clean'))
+        adv,clean = self.loss(embed(net, a.detach(), 'adv')),self.loss(embed(net, x, 'clean'))
         loss = (adv+clean)/2
         loss.backward(); self.opt.step()
         return [float(v.item()) for v in (loss, adv, clean, loss, loss)]

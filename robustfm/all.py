@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../nbs/99_all.ipynb #e139bca1
+from .tools import *
 from .data import *
 from .augment import *
 from .models import *
@@ -22,17 +23,17 @@ from .methods.rocl import *
 from .methods.rcs import *
 from .recipes import *
 from .train import *
-from .finetune import *
-from .evaluate import *
+from .finetuning import *
+from .evaluation import *
 from .zoo import *
 from .probes import *
-from .trials import *
-from .postprocess import *
-from .twin import *
+from .corruptions import *
+from .methods.lp_aft import *
+from .marks import *
 from .figures import *
 from .widgets import *
-from .demo import *
-from .course import *
-from .classroom import *
+from .demonstration import *
+from .teach.course import *
+from .teach.classroom import *
 
 __all__ = [name for name in globals() if not name.startswith('_')]

@@ -118,14 +118,14 @@ def render(made, out):
 
 def complete(page, out, home):
     "The text of a page with formulas, links and scripts from this folder"
-    from robustfm.classroom import mathml
+    from robustfm.teach.classroom import mathml
     up,site = os.path.relpath(out, page.parent).replace(os.sep, '/'),re.escape(settings()['doc_host']+settings()['doc_baseurl'])
     named = {re.sub(r'^\d+_', '', p.name):p.name for p in out.glob('*.html')}
     text = page.read_text(encoding='utf-8')
     text = re.sub(r'<span class="math (?:inline|display)">(.*?)</span>', lambda m: mathml(m[1]), text, flags=re.S)
     text = re.sub(r'<(?:link|script)[^>]*katex[^>]*>(?:</script>)?', '', text)
     text = re.sub(rf'{site}/([\w.]+)', lambda m: f'{up}/{named.get(m[1], m[1])}', text)
-    text = re.sub(r'24_cli\.html#(\w+)', lambda m: f'{html_name(home[m[1]])}#{m[1].lower()}' if m[1] in home else m[0], text)      # nbdev takes the last room that has a name
+    text = re.sub(r'40_cli\.html#(\w+)', lambda m: f'{html_name(home[m[1]])}#{m[1].lower()}' if m[1] in home else m[0], text)      # nbdev takes the last room that has a name
     text = re.sub(r'\[`?([\w.()]+)`?\]\(((?:\.\./|\./)[\w./]+(?:#\w+)?)\)', r'<a href="\2">\1</a>', text)                    # a link that nbdev put into a comment of code
     has = lambda file,name: f'id="{name}"' in (page.parent/file).read_text(encoding='utf-8')
     text = re.sub(r'(?<=href=")([\w./]+\.html)#(\w+)\.(\w+)(?=")', lambda m: m[0] if has(m[1], f'{m[2]}.{m[3]}') else f'{m[1]}#{m[2]}', text) # a method without a heading of its own: to its class

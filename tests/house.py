@@ -38,9 +38,9 @@ def module(path):
         if 'default_exp' in (d := directives(c)): return 'robustfm.'+d['default_exp']
 
 def number(path):
-    "The number in a notebook's name: its place in the house. The ground (one digit) lies below all rooms"
+    "The number in a notebook's name: its place in the house, the tens digit is the floor (107 is room 7 of floor 1). One digit: the ground, below all rooms"
     m = re.match(r'(\d+)_', path.name)
-    return None if m is None else -1 if len(m[1])==1 else int(m[1])
+    return None if m is None else -1 if len(m[1])==1 else int(m[1])/10 if len(m[1])==3 else int(m[1])
 
 def imports(tree):
     "(line, module) of every import in `tree`; `from a import b` counts as a.b as well, for b may be a module"

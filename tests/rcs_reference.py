@@ -4,8 +4,7 @@ from dataclasses import dataclass
 import torch, torch.nn.functional as F
 from torch import nn
 from robustfm.attacks import PGD
-from robustfm.data import to_float
-from robustfm.methods.rcs import seeded
+from robustfm.tools import seeded,to_float
 
 class Recording:
     "Views, and what they were"
@@ -73,7 +72,7 @@ def selection(rcs, epoch, said, starts):
         kl(embed(net, torch.cat(adv), 'adv'), embed(net, x, 'clean')).mean().backward()
         return _head_gradient(net)
     picks,n = [],0
-    with seeded(torch.device('cpu'), rcs.seed, epoch, 'valid'):
+    with seeded((rcs.seed, epoch, 'valid',), torch.device('cpu')):
         while True:
             g = q()
             gains = torch.stack([t@g for t in table])

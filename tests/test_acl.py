@@ -1,13 +1,13 @@
 "ACL on real photographs, in both precisions; the attack and the loss to the last digit"
 import copy
 import pytest, torch, torch.nn.functional as F
-from robustfm.attacks import L2, Linf, PGD
+from robustfm.attacks import L2,Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches, cifar10
+from robustfm.data import Batches,cifar10
 from robustfm.losses import nt_xent
 from robustfm.methods.acl import ACL
-from robustfm.models import Encoder, resnet18, tiny
-from robustfm.train import engine, steps
+from robustfm.models import Encoder,resnet18,tiny
+from robustfm.train import engine,steps
 
 @pytest.mark.parametrize('precision', ['fp32','bf16'])
 def test_resnet18_takes_steps_on_cifar10(cifar10_root, precision):

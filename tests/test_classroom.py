@@ -3,8 +3,8 @@ import ast, hashlib, json, os, re, shutil, socket, subprocess, sys, time, urllib
 from pathlib import Path
 import pytest
 from house import root, tutorials
-from robustfm import classroom
-from robustfm.classroom import expected, handout, handouts, install_class, mathml, pack_class, rehearse, slides, voila_command
+from robustfm.teach import classroom
+from robustfm.teach.classroom import expected,handout,handouts,install_class,mathml,pack_class,rehearse,slides,voila_command
 
 drawn = pytest.mark.skipif(not __import__('importlib.util').util.find_spec('latex2mathml'), reason='needs latex2mathml: pip install robustfm[classroom]')
 

@@ -4,17 +4,17 @@ from copy import deepcopy
 import pytest, torch
 import torch.nn.functional as F
 from torch import nn
-from robustfm import course
+from robustfm.teach import course
 from robustfm.attacks import PGD
-from robustfm.course import *
-from robustfm.losses import cos, kl, nt_xent, unit
+from robustfm.teach.course import *
+from robustfm.losses import cos,kl,nt_xent,unit
 from robustfm.methods.acl import ACL
-from robustfm.methods.air import AIR, agreement, kl_reversed, released_kl, rowwise, sir
-from robustfm.methods.dynacl import DynACL, strength_at
+from robustfm.methods.air import AIR,agreement,kl_reversed,released_kl,rowwise,sir
+from robustfm.methods.dynacl import DynACL,strength_at
 from robustfm.methods.rcs import speedup
 from robustfm.methods.rocl import RoCL
-from robustfm.models import evaluating
-from robustfm.objective import Objective, SimCLR
+from robustfm.tools import evaluating
+from robustfm.objective import Objective,SimCLR
 
 @pytest.fixture(autouse=True)
 def fresh(monkeypatch):

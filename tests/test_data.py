@@ -1,6 +1,7 @@
 "Images, their order and their shards; published archives that are missing, damaged, web pages, or fetched from a mirror"
 import hashlib, io, os, sys, tarfile, threading
 from functools import partial
+from robustfm.tools import check_images,to_float
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np, pytest, torch
 from PIL import Image
@@ -369,7 +370,7 @@ def test_images_cut_the_centre_and_turn_upright(tmp_path):
     assert (i.x[1,:,17:]==255).all() and (i.x[1,:,:15]==0).all()
 
 def test_a_worker_decodes_the_same_batches(tmp_path):
-    from robustfm.data import Stream, contact_sheet, imagenet, shapes
+    from robustfm.data import Stream,contact_sheet,imagenet,shapes
     for split in ('train','val'):
         for i,x in enumerate(shapes(12, size=40).x):
             f = tmp_path/split/f'class{i%2}'/f'{i:02}.png'

@@ -3,7 +3,7 @@ import json, os, re, subprocess, sys
 import pytest, torch
 from typer.testing import CliRunner
 from robustfm import cli
-from robustfm.demo import demo
+from robustfm.demonstration import demo
 from house import root
 
 def percent(cell): return float(cell.split(' ')[0])

@@ -9,21 +9,21 @@ import json, os, socket, subprocess, sys
 from pathlib import Path
 import robustfm
 import pytest, torch, torch.distributed as dist
-from robustfm.attacks import L2, Linf, PGD
+from robustfm.attacks import L2,Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches, digits
+from robustfm.data import Batches,digits
 from robustfm.losses import nt_xent
 from robustfm.methods.acl import ACL
 from robustfm.methods.advcl import AdvCL
-from robustfm.methods.ainfonce import AdaptiveDegree, AInfoNCE, Asymmetric
+from robustfm.methods.ainfonce import AdaptiveDegree,AInfoNCE,Asymmetric
 from robustfm.methods.air import AIR
 from robustfm.methods.deacl import DeACL
 from robustfm.methods.dynacl import DynACL
 from robustfm.methods.rcs import RCS
 from robustfm.methods.rocl import RoCL
-from robustfm.models import DualBN, Encoder, tiny
+from robustfm.models import DualBN,Encoder,tiny
 from robustfm.objective import SimCLR
-from robustfm.train import GlobalBatchNorm, distributed, engine, load_state, open_run, pretrain, save_state, steps
+from robustfm.train import GlobalBatchNorm,distributed,engine,load_state,open_run,pretrain,save_state,steps
 
 class turns:
     "A view that only the image and the number of the call decide"

@@ -4,15 +4,16 @@ from copy import deepcopy
 import pytest, torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from robustfm.attacks import L2, PGD, Linf
+from robustfm.attacks import L2,PGD,Linf
 from robustfm.augment import views
-from robustfm.data import Batches, Images, digits
-from robustfm.evaluate import Attack, advice, dlr_loss, evaluate, lint, load_report, margin_loss, named_attacks, robustness_curve, standard_error
-from robustfm.finetune import accuracy, as_float, ce_loss, choose, finetune, odds_loss, search, still
+from robustfm.data import Batches,Images,digits
+from robustfm.evaluation import Attack,advice,dlr_loss,evaluate,lint,load_report,margin_loss,named_attacks,robustness_curve,standard_error
+from robustfm.finetuning import accuracy,ce_loss,select_model,finetune,odds_loss,worst_case
+from robustfm.tools import measuring,pixels
 from robustfm.methods.acl import ACL
-from robustfm.models import Encoder, tiny
-from robustfm.train import Run, pretrain
-from robustfm.trials import check_attack, corrupt, corruption_names, corruptions, planted, planted_kinds
+from robustfm.models import Encoder,tiny
+from robustfm.train import Run,pretrain
+from robustfm.corruptions import check_attack,corrupt,corruption_names,corruptions,planted,planted_kinds
 
 EPS = .1
 kw = dict(eps=EPS, show=False)
@@ -33,7 +34,7 @@ def clf(net, data): return finetune(net, data[0], show=False)
 @pytest.fixture(scope='module')
 def known(clf, data):
     "Test images that the sound model gets right"
-    x,y = as_float(data[2].x),data[2].y
+    x,y = pixels(data[2].x),data[2].y
     with torch.no_grad(): ok = clf(x).argmax(1)==y
     return x[ok],y[ok]
 
@@ -46,7 +47,7 @@ def test_pgd_agrees_with_foolbox(clf, known):
     for start in (False,True):
         torch.manual_seed(1); _,theirs,broken = fb.attacks.LinfPGD(abs_stepsize=EPS/4, steps=20, random_start=start)(fb.PyTorchModel(clf, bounds=(0,1)), x, y, epsilons=EPS)
         torch.manual_seed(1); ours = PGD(Linf(EPS), steps=20, random_start=start)(lambda a: ce_loss(clf(a), y), x)
-        with still(clf, 1): ok,_ = search(clf, x, y, PGD(Linf(EPS), steps=20, random_start=start))
+        with measuring(clf, 1): ok,_ = worst_case(clf, x, y, PGD(Linf(EPS), steps=20, random_start=start))
         assert (ours-theirs).abs().flatten(1).amax(1).lt(1e-5).float().mean()>.97       # a sign of a gradient near zero may differ
         assert abs(ok.float().mean()-(1-broken.float().mean()))<=.005
 
@@ -61,7 +62,7 @@ def test_autoattack_is_the_standard_one(clf, known):
     tracer = sys.gettrace()
     ours = evaluate(model.eval(), (x,y), ('pgd20','autoattack'), .05, checks=None, show=False)
     assert sys.gettrace() is tracer
-    with still(model):
+    with measuring(model):
         theirs,_ = AutoAttack(model, eps=.05, norm='Linf', seed=0, version='standard').run_standard_evaluation(x, y)
         ok = model(theirs).argmax(1)==y
     sys.settrace(tracer)                                                                # which their front door switches off
@@ -78,8 +79,8 @@ def test_order_of_strength(clf, data):
     assert acc['apgd-ce']<=acc['pgd20']+1/60 and acc['dlr20']<=acc['pgd20']+2/60   # an image or two of 60 may fall the other way, by the arithmetic of the machine
     assert acc['worst case']<=min(v for k,v in acc.items() if k!='worst case')
     assert r.failed==[] and 'NOT AutoAttack' in r['classroom'].protocol
-    x,y = as_float(few.x),few.y
-    with still(clf):
+    x,y = pixels(few.x),few.y
+    with measuring(clf):
         ok = clf(x).argmax(1)==y
         for a in ('pgd20','cw20','dlr20'): i = ok.nonzero()[:,0]; ok[i] = named_attacks(a, Linf(EPS))[0](clf, x[i], y[i])[0]
         i = ok.nonzero()[:,0]
@@ -91,7 +92,7 @@ def test_order_of_strength(clf, data):
 def test_attacks_stay_in_the_ball(clf, known, kind, ball):
     x,y = known[0][:32],known[1][:32]
     before = deepcopy(clf.state_dict())
-    with still(clf): ok,adv = Attack(kind, ball, 5, restarts=2)(clf, x, y)
+    with measuring(clf): ok,adv = Attack(kind, ball, 5, restarts=2)(clf, x, y)
     d = adv-x
     assert (d-ball.project(d)).abs().max()<1e-5 and adv.min()>=0 and adv.max()<=1
     with torch.no_grad(): assert (clf(adv).argmax(1)==y).equal(ok)
@@ -119,13 +120,13 @@ def test_evaluation_changes_nothing_and_repeats(clf, data):
 def test_cost_is_that_of_the_arithmetic(clf, data):
     "Forwards of images still right, twice where a gradient is needed: within 10 %, by PyTorch's own FLOP counter. And the quick verdicts add little"
     few = data[2]
-    with FlopCounterMode(display=False) as c, torch.no_grad(): clf(as_float(few.x[:1]))
+    with FlopCounterMode(display=False) as c, torch.no_grad(): clf(pixels(few.x[:1]))
     one = c.get_total_flops()
     with FlopCounterMode(display=False) as c: r = evaluate(clf, few, ('clean','pgd20'), checks=None, **kw)
     executed = c.get_total_flops()/one/len(few)
     assert executed<=1.1*(r['clean'].forwards+r['pgd20'].forwards) and executed<=1.1*(1+1+2*20+1)
-    need,x,y = len(few),as_float(few.x),few.y                                           # the least: an image that is broken needs no further gradient
-    with still(clf, 0):
+    need,x,y = len(few),pixels(few.x),few.y                                           # the least: an image that is broken needs no further gradient
+    with measuring(clf, 0):
         ok = clf(x).argmax(1)==y; x,y = x[ok],y[ok]; torch.manual_seed(0)
         left,p = torch.ones(len(x), dtype=torch.bool),PGD(Linf(EPS), steps=20)
         a = p.start(x)
@@ -160,10 +161,10 @@ def test_solutions_of_the_chapter(clf, data, capsys):
     "Each folded solution passes its own check, and the attack that the chapter begins with does not"
     import ast
     import torch.nn.functional as F
-    import robustfm.course as course
+    import robustfm.teach.course as course
     from broken import broken, chapter, parts
     calls = {n.args[0].value:{k.arg:k.value.value for k in n.keywords} for n in parts(ast.Call) if getattr(n.func, 'id', '')=='exercise'}
-    space = vars(course)|broken()|dict(torch=torch, F=F, sound=clf, eps=EPS, test=data[2], y=data[2].y, as_float=as_float, check_attack=check_attack, gallery={'quantised input':(.9,)})
+    space = vars(course)|broken()|dict(torch=torch, F=F, sound=clf, eps=EPS, test=data[2], y=data[2].y, pixels=pixels, check_attack=check_attack, gallery={'quantised input':(.9,)})
     fs = [n for n in parts(ast.FunctionDef) if n.name in ('naive_pgd','right') or n.name.startswith('check_')]
     for n in parts(ast.ClassDef)+fs: exec(compile(ast.Module([n], []), str(chapter), 'exec'), space)
     assert len(calls)==3
@@ -180,9 +181,9 @@ def test_every_broken_defence_is_caught(net, clf, data):
     for name,verdict in want.items():
         other = finetune(net, data[0], epochs=5, show=False) if name=='TrainMode' else clf
         assert verdict in evaluate(found[name](other).eval(), few, ('pgd5',), strict=False, **kw).failed, name
-    z = (as_float(few.x)-.31)/.38
+    z = (pixels(few.x)-.31)/.38
     assert 'range' in evaluate(found['Normalised'](clf).eval(), (z,few.y), ('pgd5',), strict=False, **kw).failed
-    assert 'held out' in evaluate(choose([finetune(net, data[0], epochs=2, show=False)], few), few, ('pgd5',), **kw).failed
+    assert 'held out' in evaluate(select_model([finetune(net, data[0], epochs=2, show=False)], few), few, ('pgd5',), **kw).failed
 
 def test_a_sound_model_fails_nothing(clf, data):
     r = evaluate(clf, data[2], checks='full', m=40, surrogate=finetune(Encoder(tiny()), data[0], epochs=10, show=False), **kw)
@@ -291,7 +292,7 @@ def test_lies_about_the_scale_of_logits_gain_nothing(clf, data):
     class Scaled(Wrap):
         def __init__(self, clf, s): super().__init__(clf); self.s = s
         def forward(self, x): return self.s*self.clf(x)
-    few = data[2][:150]; x,y = as_float(few.x),few.y
+    few = data[2][:150]; x,y = pixels(few.x),few.y
     honest = evaluate(clf, few, **kw)['pgd20'].accuracy
     loud = evaluate(Scaled(clf, 1e4).eval(), few, **kw)
     naive = PGD(Linf(EPS), steps=20)(lambda a: ce_loss(1e4*clf(a), y), x)
@@ -311,7 +312,7 @@ def test_an_odd_test_set_is_named(clf, data):
     test = data[2]
     status = lambda d,name: next(v for v in lint(clf, d) if v.name==name).status
     assert status(test, 'copies')=='pass' and status(test[[3]*50], 'copies')=='fail'
-    assert status((as_float(test.x)/255,test.y), 'range')=='warn'                                               # divided twice
+    assert status((pixels(test.x)/255,test.y), 'range')=='warn'                                               # divided twice
     by_class = test[test.y.argsort()]
     class Some(Wrap): # nothing to see in the first 32 images
         def forward(self, x): z = self.clf(x); return torch.where(z[:,:1]==z.amax(1, keepdim=True), z, torch.randn_like(z))
@@ -352,11 +353,11 @@ def test_bad_input(net, clf, data):
     outside = lambda clf,x,y: x+1
     def trains(clf, x, y): clf.train(); return x
     for f,what in [(lambda: evaluate(clf, test[:0], **kw), 'no image'), (lambda: evaluate(clf, Images(test.x), **kw), 'no label'), (lambda: evaluate(clf, Images(test.x, test.y+5), **kw), 'outside the model'),
-                   (lambda: evaluate(clf, (as_float(test.x)*2-1,test.y), **kw), 'normalise inside the model'), (lambda: evaluate(Probabilities(), test, checks=None, **kw), 'probabilities'),
+                   (lambda: evaluate(clf, (pixels(test.x)*2-1,test.y), **kw), 'normalise inside the model'), (lambda: evaluate(Probabilities(), test, checks=None, **kw), 'probabilities'),
                    (lambda: evaluate(finetune(net, train, classes=11, epochs=1, show=False), test, **kw), '11 outputs'), (lambda: evaluate(clf, test, ('pdg20',), **kw), 'unknown'),
                    (lambda: evaluate(finetune(net, two[0], epochs=3, show=False), two[1], ('dlr20',), **kw), 'has 2 classes'), (lambda: evaluate(clf, test, norm='L3', **kw), "must be 'Linf' or 'L2'"),
                    (lambda: evaluate(clf, test, (outside,), **kw), 'outside'), (lambda: evaluate(clf, test, (trains,), **kw), 'left the network in training mode'),
-                   (lambda: evaluate(clf, (as_float(test.x)/0,test.y), **kw), 'not numbers'), (lambda: evaluate(Quadratic(clf).eval(), test, **kw), 'logits that are not numbers'),
+                   (lambda: evaluate(clf, (pixels(test.x)/0,test.y), **kw), 'not numbers'), (lambda: evaluate(Quadratic(clf).eval(), test, **kw), 'logits that are not numbers'),
                    (lambda: evaluate(clf, (test.x.float(),test.y), **kw), 'pixels from 0 to 255'), (lambda: evaluate(clf, test, eps=8, show=False), '8/255 may be meant'),
                    (lambda: evaluate(nn.Sequential(clf, nn.Linear(10, 1)), (test.x,0*test.y), **kw), 'two classes at least'), (lambda: evaluate(nn.Identity(), test, **kw), 'must return logits'),
                    (lambda: robustness_curve(clf, test, (0,8/255), show=False), '8 and not 8/255'), (lambda: evaluate(lambda x: clf(x), test, **kw), 'torch.nn.Module')]:

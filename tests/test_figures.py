@@ -2,7 +2,7 @@
 import os, json, re, subprocess, sys
 import numpy as np, pytest, torch
 from robustfm import figures as f
-from robustfm.twin import static, look, looks, verbatim
+from robustfm.marks import static,look,looks,verbatim
 
 evil = '<img src=x onerror=alert(1)>'
 rng  = np.random.default_rng(0)
@@ -68,7 +68,7 @@ def test_no_two_series_look_alike():
     assert len(set(seen))==len(seen) and [s['color'] for s in look(['ACL','DeACL'])]==[looks['ACL'][0],looks['DeACL'][0]]
 
 def test_the_twin_needs_neither_browser_nor_kaleido():
-    code = "import sys; sys.modules['kaleido'] = None\nfrom robustfm.figures import curve_figure\nfrom robustfm.twin import static\nb = static(curve_figure({'ACL':dict(eps=[0,8], accuracy=[1.,.5], n=10)}))\nassert b[:4]==b'\\x89PNG' and 'matplotlib.pyplot' not in sys.modules"
+    code = "import sys; sys.modules['kaleido'] = None\nfrom robustfm.figures import curve_figure\nfrom robustfm.marks import static\nb = static(curve_figure({'ACL':dict(eps=[0,8], accuracy=[1.,.5], n=10)}))\nassert b[:4]==b'\\x89PNG' and 'matplotlib.pyplot' not in sys.modules"
     r = subprocess.run([sys.executable,'-c',code], capture_output=True, text=True, env={**os.environ,'PATH':''})
     assert r.returncode==0, r.stderr[-2000:]
 

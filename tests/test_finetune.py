@@ -2,11 +2,12 @@
 from copy import deepcopy
 import pytest, torch
 import torch.nn.functional as F
-from robustfm.attacks import PGD, Linf
-from robustfm.data import Batches, Images, digits
-from robustfm.finetune import (AFF, ALF, AutoLoRa, AutoRate, Classifier, NearPGD, accuracy, choose, logit_kl, finetune, fingerprints,
-                               multistep, one_branch, protocols, search, semi_supervised, still)
-from robustfm.models import Encoder, tiny
+from robustfm.attacks import PGD,Linf
+from robustfm.data import Batches,Images,digits
+from robustfm.finetuning import (AFF, ALF, AutoLoRa, AutoRate, Classifier, NearPGD, accuracy, select_model, logit_kl, finetune, 
+                               multistep, one_branch, protocols, worst_case, semi_supervised, )
+from robustfm.tools import fingerprints,measuring
+from robustfm.models import Encoder,tiny
 
 quick = dict(epochs=1, show=False)
 near,pgd = NearPGD(Linf(.1), steps=2),PGD(Linf(.1), steps=2)
@@ -49,7 +50,7 @@ def test_alf_attacks_through_the_encoder(net, data):
     a = ALF(clf, attack=PGD(Linf(.1), steps=5)).inputs(x, y)
     clf.eval()
     assert (a-x).abs().max()<=.1+1e-6 and F.cross_entropy(clf(a), y)>F.cross_entropy(clf(x), y)+.1
-    with still(clf): assert (clf.features(a)-clf.features(x)).abs().max()>1e-3
+    with measuring(clf): assert (clf.features(a)-clf.features(x)).abs().max()>1e-3
 
 def test_a_zero_head_gives_the_attack_a_zero_gradient(net, data):
     clf = Classifier(deepcopy(net), 10).eval()
@@ -137,7 +138,7 @@ def test_search_keeps_the_best_iterate(data):
         def forward(self, x): m = (x.mean((1,2,3))-.55).abs()-.02; return torch.stack([m,-m], 1)
     x,y = torch.full((4,1,8,8), .5),torch.zeros(4, dtype=torch.long)
     for k in range(2,9):
-        ok,adv = search(Band().eval(), x, y, PGD(Linf(.1), alpha=.025, steps=k, random_start=False))
+        ok,adv = worst_case(Band().eval(), x, y, PGD(Linf(.1), alpha=.025, steps=k, random_start=False))
         assert not ok.any() and (Band()(adv).argmax(1)!=y).all()
 
 def test_accuracy_leaves_everything_as_it_was(net, data):
@@ -179,7 +180,7 @@ def test_who_was_seen(net, data):
     clf = finetune(net, train, **quick)
     assert clf.seen.equal(fingerprints(train.x)) and fingerprints(train.x).unique().numel()>.99*len(train)
     assert fingerprints(train.x[:9]).equal(fingerprints(train.x[:9].float()/255))
-    assert torch.isin(fingerprints(valid.x), choose([clf], valid).seen).all()
+    assert torch.isin(fingerprints(valid.x), select_model([clf], valid).seen).all()
 
 def test_bad_input(net, data):
     train = data[0]

@@ -2,13 +2,14 @@
 from functools import partial
 import math
 import pytest, torch
-from robustfm.attacks import Linf, PGD
-from robustfm.data import Batches, Images, digits, to_float
-from robustfm.losses import cosines, gathering, mates, minibatches, nt_xent, pair_losses, softmax, unit
-from robustfm.methods.advcl import AdvCL, high_frequency, label_columns, pseudo_labels
-from robustfm.methods.ainfonce import AdaptiveDegree, Asymmetric, a_infonce, anchored, hard_negatives, inferior
+from robustfm.attacks import Linf,PGD
+from robustfm.data import Batches,Images,digits
+from robustfm.tools import evaluating,to_float
+from robustfm.losses import cosines,gathering,mates,minibatches,nt_xent,pair_losses,softmax,unit
+from robustfm.methods.advcl import AdvCL,high_frequency,label_columns,pseudo_labels
+from robustfm.methods.ainfonce import AdaptiveDegree,Asymmetric,a_infonce,anchored,hard_negatives,inferior
 from robustfm.methods.rocl import RoCL
-from robustfm.models import Encoder, evaluating, tiny
+from robustfm.models import Encoder,tiny
 from test_papers_all import K, aug, branches, labelled, methods, pgd, small, variants, weak
 
 T1 = [( 1, 0), ( 0, 1), (-1, 0)]

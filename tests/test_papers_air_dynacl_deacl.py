@@ -4,18 +4,18 @@ from itertools import groupby
 import pytest, torch
 from torch import nn
 from house import root
-from robustfm.attacks import PGD, Linf
+from robustfm.attacks import PGD,Linf
 from robustfm.augment import crop_flip
 from robustfm.data import digits
-from robustfm.losses import cos, kl, minibatches, nt_xent, unit
+from robustfm.losses import cos,kl,minibatches,nt_xent,unit
 from robustfm.methods.acl import ACL
 from robustfm.methods.air import (AIR, agreement, agreement_gap, air, consistency, content_probe, independence_curves, jensen_shannon, kl_general,
     kl_renorm, kl_reversed, recognition, recognition_gap, released_kl, rowwise, sir, style_probe, variance_split)
-from robustfm.methods.deacl import DeACL, Teacher
-from robustfm.methods.dynacl import DynACL, strength_at, weight_at
-from robustfm.models import Encoder, tiny
-from robustfm.postprocess import lp_aft
-from robustfm.recipes import Rows, build, recipe, recipes, reference_results
+from robustfm.methods.deacl import DeACL,Teacher
+from robustfm.methods.dynacl import DynACL,strength_at,weight_at
+from robustfm.models import Encoder,tiny
+from robustfm.methods.lp_aft import lp_aft
+from robustfm.recipes import Rows,build,recipe,recipes,reference_results
 from test_papers_all import aug, pgd, small
 
 readings = kl,kl_renorm,kl_general,released_kl,kl_reversed,rowwise

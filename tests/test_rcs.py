@@ -4,14 +4,15 @@ from dataclasses import replace
 import numpy as np, pytest, torch
 import torch.nn.functional as F
 from torch import nn
-from robustfm.attacks import Linf, PGD
+from robustfm.attacks import Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches, digits, to_float
+from robustfm.data import Batches,digits
+from robustfm.tools import evaluating,seeded,to_float
 from robustfm.methods.acl import ACL
-from robustfm.methods.rcs import RCS, SAT, Head, Random, Table, certified, distances, divergence, forecast, gradients, ledger, ot_distance, seeded, select, speedup
-from robustfm.models import Encoder, evaluating, projector, tiny
+from robustfm.methods.rcs import RCS,SAT,Head,Random,GradientTable,certified,distances,divergence,forecast,gradients,ledger,ot_distance,select,speedup
+from robustfm.models import Encoder,projector,tiny
 from robustfm.objective import Objective
-from robustfm.train import open_run, pretrain, steps
+from robustfm.train import open_run,pretrain,steps
 from rcs_reference import recorded, selection
 
 train,valid,_ = digits()
@@ -70,7 +71,7 @@ def test_greedy_is_the_exhaustive_argmax_of_the_linearised_objective():
         g = torch.Generator().manual_seed(seed)
         M,K,D = 9,4,12
         head = type('H', (), {})()
-        table = Table(head, [5]*M, torch.randn(M, D, generator=g))
+        table = GradientTable(head, [5]*M, torch.randn(M, D, generator=g))
         q = torch.randn(D, generator=g)
         value = {s: float(sum(table.full[i]@q for i in s)) for s in itertools.combinations(range(M), K)}
         best = max(value, key=value.get)
@@ -82,10 +83,10 @@ def test_certificate():
     g = torch.Generator().manual_seed(0)
     for _ in range(200):
         full,q = torch.randn(12, 6, generator=g),torch.randn(6, generator=g)
-        table,steps_ = Table(None, [1]*12, full),iter(q+.03*torch.randn(20, 6, generator=g))
+        table,steps_ = GradientTable(None, [1]*12, full),iter(q+.03*torch.randn(20, 6, generator=g))
         picks,_,gains,drift = select(table, q, 4, lambda _: next(steps_))
         if certified(table, gains, 4, drift): assert set(picks)==set(gains.topk(4).indices.tolist())
-    assert certified(Table(None, [1]*3, torch.tensor([[9.],[5.],[0.]])), torch.tensor([9.,5.,0.]), 2, .1)
+    assert certified(GradientTable(None, [1]*3, torch.tensor([[9.],[5.],[0.]])), torch.tensor([9.,5.,0.]), 2, .1)
 
 # --- what was there is there
 

@@ -7,13 +7,13 @@ import json, os, random, resource, select, signal, subprocess, sys, time
 from pathlib import Path
 import robustfm
 import pytest, torch
-from robustfm.attacks import Linf, PGD
+from robustfm.attacks import Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches, shapes
+from robustfm.data import Batches,shapes
 from robustfm.methods.acl import ACL
 from robustfm.methods.rcs import Random
-from robustfm.models import Encoder, tiny
-from robustfm.train import load_state, open_run, pretrain, save_state
+from robustfm.models import Encoder,tiny
+from robustfm.train import load_state,open_run,pretrain,save_state
 
 epochs,each = 10,6                                                   # steps in an epoch
 

@@ -66,10 +66,10 @@ def test_there_are_exercises(): assert {number(p) for p,*_ in exercises()}==set(
 
 @pytest.mark.parametrize('path,key,above,kw', list(exercises()), ids=[f'{number(p)}-{k}' for p,k,*_ in exercises()])
 def test_the_folded_solution_is_right(path, key, above, kw, capsys):
-    from robustfm import course
+    from robustfm.teach import course
     assert kw.get('hint') and kw.get('solution'), f'{key}: a hint and a solution, folded'
     space,made = {},[]
-    exec('from robustfm.all import *\nfrom robustfm.course import *', space)
+    exec('from robustfm.all import *\nfrom robustfm.teach.course import *', space)
     for n in above: # what the chapter defined before; a default may need a value that only a run has
         try: exec(compile(ast.Module([n], []), path.name, 'exec'), space)
         except NameError: continue

@@ -2,14 +2,14 @@
 import html, json, threading, time
 import numpy as np, pytest, torch
 from robustfm import widgets as w
-from robustfm.attacks import PGD, Linf
+from robustfm.attacks import PGD,Linf
 from robustfm.augment import views
-from robustfm.data import Batches, Images, digits, shapes
+from robustfm.data import Batches,Images,digits,shapes
 from robustfm.figures import curve_figure
-from robustfm.models import Encoder, tiny
+from robustfm.models import Encoder,tiny
 from robustfm.objective import SimCLR
 from robustfm.probes import write_embeddings
-from robustfm.train import History, Run, open_run, pretrain
+from robustfm.train import History,Run,open_run,pretrain
 
 evil = '<img src=x onerror=alert(1)>'
 train,_,test = digits()

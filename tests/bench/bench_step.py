@@ -17,13 +17,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms as T
-from robustfm.attacks import Linf, PGD
+from robustfm.attacks import Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches, cifar10, shapes
+from robustfm.data import Batches,cifar10,shapes
 from robustfm.methods.acl import ACL
 from robustfm.methods.air import AIR
-from robustfm.models import Encoder, resnet18, tiny
-from robustfm.train import compiled, engine, steps
+from robustfm.models import Encoder,resnet18,tiny
+from robustfm.train import compiled,engine,steps
 
 here = Path(__file__).resolve()
 sys.path.insert(0, str(here.parents[1]))

@@ -21,7 +21,7 @@ import numpy as np, torch
 from PIL import Image
 from torchvision import transforms as T
 from robustfm.augment import views
-from robustfm.data import to_float
+from robustfm.tools import to_float
 
 def torchvision_worker(x, go, done):
     torch.set_num_threads(1)

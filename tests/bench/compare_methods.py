@@ -11,19 +11,19 @@ from functools import lru_cache
 from pathlib import Path
 import numpy, sklearn, torch
 import robustfm
-from robustfm.augment import crop_flip, views
-from robustfm.data import Batches, Images, digits
-from robustfm.demo import both, demo_methods, demo_settings
-from robustfm.evaluate import evaluate
-from robustfm.finetune import finetune
+from robustfm.augment import crop_flip,views
+from robustfm.data import Batches,Images,digits
+from robustfm.demonstration import both,demo_methods,demo_settings
+from robustfm.evaluation import evaluate
+from robustfm.finetuning import finetune
 from robustfm.methods.acl import ACL
-from robustfm.methods.advcl import AdvCL, pseudo_labels
-from robustfm.methods.ainfonce import AInfoNCE, Asymmetric
-from robustfm.methods.air import AIR, kl_renorm, rowwise
+from robustfm.methods.advcl import AdvCL,pseudo_labels
+from robustfm.methods.ainfonce import AInfoNCE,Asymmetric
+from robustfm.methods.air import AIR,kl_renorm,rowwise
 from robustfm.methods.deacl import DeACL
 from robustfm.methods.dynacl import DynACL
 from robustfm.methods.rocl import RoCL
-from robustfm.models import Encoder, tiny
+from robustfm.models import Encoder,tiny
 from robustfm.objective import SimCLR
 from robustfm.train import pretrain
 

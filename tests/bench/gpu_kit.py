@@ -13,16 +13,17 @@ import robustfm
 import numpy as np, torch
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 import bench_step
-from robustfm.attacks import Linf, PGD
+from robustfm.attacks import Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches, Images, cifar10, shapes, to_float
+from robustfm.data import Batches,Images,cifar10,shapes
+from robustfm.tools import evaluating,to_float
 from robustfm.methods.acl import ACL
 from robustfm.methods.air import AIR
 from robustfm.methods.dynacl import DynACL
-from robustfm.methods.rcs import RCS, Random
-from robustfm.models import Encoder, evaluating
+from robustfm.methods.rcs import RCS,Random
+from robustfm.models import Encoder
 from robustfm.objective import SimCLR
-from robustfm.train import engine, open_run, pretrain
+from robustfm.train import engine,open_run,pretrain
 
 limit = 2_000_000                                                      # bytes of a run folder
 

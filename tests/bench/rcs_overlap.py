@@ -11,13 +11,14 @@ from pathlib import Path
 import robustfm
 import torch
 from rcs_cifar10 import root, store
-from robustfm.attacks import Linf, PGD
+from robustfm.attacks import Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches, cifar10, to_float
+from robustfm.data import Batches,cifar10
+from robustfm.tools import seeded,to_float
 from robustfm.methods.acl import ACL
-from robustfm.methods.rcs import Head, RCS, _still, seeded
-from robustfm.models import Encoder, resnet18, tiny
-from robustfm.train import engine, optimizer, steps
+from robustfm.methods.rcs import Head,RCS,_still
+from robustfm.models import Encoder,resnet18,tiny
+from robustfm.train import engine,optimizer,steps
 
 here  = Path(__file__).resolve()
 setup = dict(network='resnet18', batches=64, bs=16, valid=32, fraction=.2, warmup_steps=20, warmup_bs=16, warmup_attack_steps=1, rd_steps=3, precision='bf16', seeds=[0,1,2])
@@ -25,7 +26,7 @@ setup = dict(network='resnet18', batches=64, bs=16, valid=32, fraction=.2, warmu
 def picks(rcs, table, epoch, mode, draw):
     "The mini-batches that `mode` picks from `table`, in order, its attacks beginning where `draw` says"
     rcs.mode,head = mode,Head(rcs.objective.net)
-    with _still(rcs.objective, head), seeded(head.device, rcs.seed, epoch, 'valid', draw), torch.no_grad(): return rcs.greedy(head, table)
+    with _still(rcs.objective, head), seeded((rcs.seed, epoch, 'valid', draw,), head.device), torch.no_grad(): return rcs.greedy(head, table)
 
 def measure(s, seed):
     "One seed"

@@ -6,16 +6,17 @@ evil = '<img src=x onerror="window.hacked=1">' # the name of a class, as a stran
 
 def train(home, epochs=4):
     "Run folders, classifiers and a coreset, as a training would leave them in `home`"
-    from robustfm.attacks import Linf, PGD
+    from robustfm.attacks import Linf,PGD
     from robustfm.augment import views
-    from robustfm.data import Batches, digits, to_float
-    from robustfm.evaluate import robustness_curve
-    from robustfm.finetune import finetune
+    from robustfm.data import Batches,digits
+    from robustfm.tools import to_float
+    from robustfm.evaluation import robustness_curve
+    from robustfm.finetuning import finetune
     from robustfm.methods.acl import ACL
     from robustfm.methods.rcs import RCS
-    from robustfm.models import Encoder, tiny
+    from robustfm.models import Encoder,tiny
     from robustfm.objective import SimCLR
-    from robustfm.probes import embed_pairs, write_embeddings
+    from robustfm.probes import embed_pairs,write_embeddings
     from robustfm.train import pretrain
     torch.manual_seed(0)
     data,valid,test = digits()
@@ -35,9 +36,9 @@ setup = f'''
 import os, torch, numpy as np
 torch.set_num_threads(1)
 from robustfm.widgets import *
-from robustfm.data import Batches, Images, digits, shapes
-from robustfm.finetune import Classifier
-from robustfm.models import Encoder, tiny
+from robustfm.data import Batches,Images,digits,shapes
+from robustfm.finetuning import Classifier
+from robustfm.models import Encoder,tiny
 from robustfm.train import open_run
 train, valid, test = digits()
 test.classes = [{evil!r}, *test.classes[1:]]

@@ -176,6 +176,12 @@ def test_the_stop_button_ends_a_training_cleanly(tmp_path):
     assert len(h)==2 and open_run(tmp_path/'r').checkpoint.exists() and live.button.disabled
     assert len(pretrain(SimCLR(Encoder(tiny(width=8)), views(flip=0), bn='clean'), Batches(train[:256], bs=128), epochs=9, opt='adam', run=tmp_path/'r', show=False))==9
 
+def test_the_script_of_a_figure_is_a_file_beside_the_modules():
+    "and what anywidget sends to the page is that file"
+    from house import lib
+    script = (lib/'plot.js').read_text(encoding='utf-8')
+    assert str(w._plot()._esm)==script and 'export default' in script
+
 def displayed(o, **env):
     from IPython.core.interactiveshell import InteractiveShell
     from IPython.utils.capture import capture_output

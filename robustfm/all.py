@@ -28,6 +28,7 @@ from .evaluation import *
 from .zoo import *
 from .probes import *
 from .corruptions import *
+from .methods.autolora import *
 from .methods.lp_aft import *
 from .marks import *
 from .figures import *

@@ -4,8 +4,9 @@ import pytest, torch
 import torch.nn.functional as F
 from robustfm.attacks import PGD,Linf
 from robustfm.data import Batches,Images,digits
-from robustfm.finetuning import (AFF, ALF, AutoLoRa, AutoRate, Classifier, NearPGD, accuracy, select_model, logit_kl, finetune, 
+from robustfm.finetuning import (AFF, ALF, Classifier, NearPGD, accuracy, select_model, logit_kl, finetune, 
                                multistep, one_branch, protocols, worst_case, semi_supervised, )
+from robustfm.methods.autolora import AutoLoRa,AutoRate
 from robustfm.tools import fingerprints,measuring
 from robustfm.models import Encoder,tiny
 

@@ -8,6 +8,8 @@ __all__ = []
 # %% ../nbs/99_all.ipynb #e139bca1
 from .tools import *
 from .data import *
+from .rendering import *
+from .datasets import *
 from .augment import *
 from .models import *
 from .attacks import *

@@ -43,9 +43,9 @@ def demo(
 # %% ../nbs/40_cli.ipynb #b59577d0
 def load_data(name, root=None, size=32):
     "Training and test images by name, or of any folder"
-    from robustfm import data as d
+    from robustfm import datasets as d,rendering
     if name=='digits': train,_,test = d.digits(); return train,test
-    if name=='shapes': return d.shapes(4000, 0, size),d.shapes(1000, 1, size)
+    if name=='shapes': return rendering.shapes(4000, 0, size),rendering.shapes(1000, 1, size)
     if name=='stl10': train,test,unlabelled = d.stl10(root, size); return unlabelled,test
     if name in ('cifar10','cifar100','imagenet32'): return getattr(d, name)(root)
     if Path(name).is_dir(): return d.images(name, size).split(.9)
@@ -181,7 +181,7 @@ def advice():
     import torch
     from robustfm import __version__
     from robustfm._compat import ensure_torchvision,shim_active
-    from robustfm.data import data_root
+    from robustfm.datasets import data_root
     def v(p):
         try: return version(p)
         except PackageNotFoundError: return None

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from .attacks import Linf,PGD
 from .augment import views
-from .data import Batches,cifar10,digits
+from .data import Batches
+from .datasets import cifar10,digits
 from .tools import to_float
 from .evaluation import robustness_curve
 from .figures import attack_figure,curve_figure,history_figure,to_html,views_figure

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from .attacks import L2,Linf,PGD
 from .augment import views
-from .data import render_shapes,style_ranges
+from .rendering import render_shapes,style_ranges
 from . import tools
 from .tools import to_float
 from .figures import *

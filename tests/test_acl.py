@@ -3,7 +3,8 @@ import copy
 import pytest, torch, torch.nn.functional as F
 from robustfm.attacks import L2,Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches,cifar10
+from robustfm.data import Batches
+from robustfm.datasets import cifar10
 from robustfm.losses import nt_xent
 from robustfm.methods.acl import ACL
 from robustfm.models import Encoder,resnet18,tiny

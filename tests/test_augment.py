@@ -4,7 +4,7 @@ from scipy.stats import chi2_contingency, chisquare, ks_2samp
 from torchvision import transforms as T
 from torchvision.transforms import functional as TF
 from robustfm.augment import *
-from robustfm.data import shapes
+from robustfm.rendering import shapes
 from robustfm.tools import to_float
 
 P = 1e-3  # a test of many: a wrong distribution gives 1e-10 and less at these sizes

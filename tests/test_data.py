@@ -5,8 +5,10 @@ from robustfm.tools import check_images,to_float
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np, pytest, torch
 from PIL import Image
-import robustfm.data as D
+import robustfm.datasets as D
 from robustfm.data import *
+from robustfm.rendering import *
+from robustfm.datasets import *
 
 def some(n=10, c=3, s=4, k=3): return Images(torch.arange(n*c*s*s).remainder(256).to(torch.uint8).view(n,c,s,s), torch.arange(n)%k, 'abc'[:k], 'some')
 def pixels(i): return {p.numpy().tobytes() for p in i.x}
@@ -370,7 +372,6 @@ def test_images_cut_the_centre_and_turn_upright(tmp_path):
     assert (i.x[1,:,17:]==255).all() and (i.x[1,:,:15]==0).all()
 
 def test_a_worker_decodes_the_same_batches(tmp_path):
-    from robustfm.data import Stream,contact_sheet,imagenet,shapes
     for split in ('train','val'):
         for i,x in enumerate(shapes(12, size=40).x):
             f = tmp_path/split/f'class{i%2}'/f'{i:02}.png'

@@ -11,7 +11,8 @@ import robustfm
 import pytest, torch, torch.distributed as dist
 from robustfm.attacks import L2,Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches,digits
+from robustfm.data import Batches
+from robustfm.datasets import digits
 from robustfm.losses import nt_xent
 from robustfm.methods.acl import ACL
 from robustfm.methods.advcl import AdvCL

@@ -6,7 +6,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from robustfm.attacks import L2,PGD,Linf
 from robustfm.augment import views
-from robustfm.data import Batches,Images,digits
+from robustfm.data import Batches,Images
+from robustfm.datasets import digits
 from robustfm.evaluation import Attack,advice,dlr_loss,evaluate,lint,load_report,margin_loss,named_attacks,robustness_curve,standard_error
 from robustfm.finetuning import accuracy,ce_loss,select_model,finetune,odds_loss,worst_case
 from robustfm.tools import measuring,pixels

@@ -3,7 +3,8 @@ from copy import deepcopy
 import pytest, torch
 import torch.nn.functional as F
 from robustfm.attacks import PGD,Linf
-from robustfm.data import Batches,Images,digits
+from robustfm.data import Batches,Images
+from robustfm.datasets import digits
 from robustfm.finetuning import (AFF, ALF, Classifier, NearPGD, accuracy, select_model, logit_kl, finetune, 
                                multistep, one_branch, protocols, worst_case, semi_supervised, )
 from robustfm.methods.autolora import AutoLoRa,AutoRate

@@ -5,7 +5,7 @@ import robustfm
 import numpy as np, pytest, torch
 sys.path.insert(0, str(Path(__file__).parent/'bench'))
 import bench_step, gpu_kit
-from robustfm.data import shapes
+from robustfm.rendering import shapes
 from robustfm.train import open_run
 
 @pytest.mark.slow

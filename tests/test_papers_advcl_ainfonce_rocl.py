@@ -3,7 +3,8 @@ from functools import partial
 import math
 import pytest, torch
 from robustfm.attacks import Linf,PGD
-from robustfm.data import Batches,Images,digits
+from robustfm.data import Batches,Images
+from robustfm.datasets import digits
 from robustfm.tools import evaluating,to_float
 from robustfm.losses import cosines,gathering,mates,minibatches,nt_xent,pair_losses,softmax,unit
 from robustfm.methods.advcl import AdvCL,high_frequency,label_columns,pseudo_labels

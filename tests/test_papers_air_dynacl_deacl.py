@@ -6,7 +6,7 @@ from torch import nn
 from house import root
 from robustfm.attacks import PGD,Linf
 from robustfm.augment import crop_flip
-from robustfm.data import digits
+from robustfm.datasets import digits
 from robustfm.losses import cos,kl,minibatches,nt_xent,unit
 from robustfm.methods.acl import ACL
 from robustfm.methods.air import (AIR, agreement, agreement_gap, air, consistency, content_probe, independence_curves, jensen_shannon, kl_general,

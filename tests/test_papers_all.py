@@ -7,7 +7,8 @@ import pytest, torch
 from house import lib, tutorials
 from robustfm.attacks import Linf,PGD
 from robustfm.augment import crop_flip,views
-from robustfm.data import Batches,Images,digits
+from robustfm.data import Batches,Images
+from robustfm.datasets import digits
 from robustfm.methods.acl import ACL
 from robustfm.methods.advcl import AdvCL
 from robustfm.methods.ainfonce import AdaptiveDegree,AInfoNCE,Asymmetric

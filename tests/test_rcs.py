@@ -6,7 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 from robustfm.attacks import Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches,digits
+from robustfm.data import Batches
+from robustfm.datasets import digits
 from robustfm.tools import evaluating,seeded,to_float
 from robustfm.methods.acl import ACL
 from robustfm.methods.rcs import RCS,SAT,Head,Random,GradientTable,certified,distances,divergence,forecast,gradients,ledger,ot_distance,select,speedup
@@ -337,7 +338,7 @@ def test_the_benchmark_picks_what_the_loop_picks(monkeypatch, tmp_path):
     from pathlib import Path
     monkeypatch.syspath_prepend(str(Path(__file__).parent/'bench'))
     import bench_rcs
-    from robustfm.data import shapes
+    from robustfm.rendering import shapes
     monkeypatch.setattr(bench_rcs, 'pictures', shapes)
     r = bench_rcs.measure('tiny', batches=4, bs=8, fraction=.5)
     assert r['same']['faithful']==1 and set(r['ratio'])==set(bench_rcs.ours) and all(v>0 for v in r['ratio'].values())

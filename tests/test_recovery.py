@@ -9,7 +9,8 @@ import robustfm
 import pytest, torch
 from robustfm.attacks import Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches,shapes
+from robustfm.data import Batches
+from robustfm.rendering import shapes
 from robustfm.methods.acl import ACL
 from robustfm.methods.rcs import Random
 from robustfm.models import Encoder,tiny

@@ -7,7 +7,8 @@ import pytest, torch
 from types import SimpleNamespace
 from robustfm.attacks import Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches,Images,shapes
+from robustfm.data import Batches,Images
+from robustfm.rendering import shapes
 from robustfm.methods.acl import ACL
 from robustfm.methods.air import AIR
 from robustfm.methods.deacl import DeACL

@@ -4,7 +4,9 @@ import numpy as np, pytest, torch
 from robustfm import widgets as w
 from robustfm.attacks import PGD,Linf
 from robustfm.augment import views
-from robustfm.data import Batches,Images,digits,shapes
+from robustfm.data import Batches,Images
+from robustfm.rendering import shapes
+from robustfm.datasets import digits
 from robustfm.figures import curve_figure
 from robustfm.models import Encoder,tiny
 from robustfm.objective import SimCLR

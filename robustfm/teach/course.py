@@ -19,7 +19,7 @@ import torch
 from torch import nn
 import torch.nn.functional as F
 from .._compat import tutorials_folder
-from ..data import cifar10,digits
+from ..datasets import cifar10,digits
 from ..attacks import Linf,PGD
 from ..losses import minibatches,nt_xent,unit
 from ..methods.air import kl_reversed,released_kl,rowwise,sir

@@ -19,7 +19,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from torchvision import transforms as T
 from robustfm.attacks import Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches,cifar10,shapes
+from robustfm.data import Batches
+from robustfm.rendering import shapes
+from robustfm.datasets import cifar10
 from robustfm.methods.acl import ACL
 from robustfm.methods.air import AIR
 from robustfm.models import Encoder,resnet18,tiny

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy, sklearn, torch
 import robustfm
 from robustfm.augment import crop_flip,views
-from robustfm.data import Batches,Images,digits
+from robustfm.data import Batches,Images
+from robustfm.datasets import digits
 from robustfm.demonstration import both,demo_methods,demo_settings
 from robustfm.evaluation import evaluate
 from robustfm.finetuning import finetune

@@ -15,7 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import bench_step
 from robustfm.attacks import Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches,Images,cifar10,shapes
+from robustfm.data import Batches,Images
+from robustfm.rendering import shapes
+from robustfm.datasets import cifar10
 from robustfm.tools import evaluating,to_float
 from robustfm.methods.acl import ACL
 from robustfm.methods.air import AIR

@@ -13,7 +13,8 @@ import torch, torch.nn.functional as F
 from filelock import FileLock, Timeout
 from robustfm.attacks import Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches,Images,cifar10
+from robustfm.data import Batches,Images
+from robustfm.datasets import cifar10
 from robustfm.finetuning import accuracy,finetune
 from robustfm.methods.acl import ACL
 from robustfm.methods.rcs import RCS,Random

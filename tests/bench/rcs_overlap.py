@@ -13,7 +13,8 @@ import torch
 from rcs_cifar10 import root, store
 from robustfm.attacks import Linf,PGD
 from robustfm.augment import views
-from robustfm.data import Batches,cifar10
+from robustfm.data import Batches
+from robustfm.datasets import cifar10
 from robustfm.tools import seeded,to_float
 from robustfm.methods.acl import ACL
 from robustfm.methods.rcs import Head,RCS,_still

@@ -8,7 +8,8 @@ def train(home, epochs=4):
     "Run folders, classifiers and a coreset, as a training would leave them in `home`"
     from robustfm.attacks import Linf,PGD
     from robustfm.augment import views
-    from robustfm.data import Batches,digits
+    from robustfm.data import Batches
+    from robustfm.datasets import digits
     from robustfm.tools import to_float
     from robustfm.evaluation import robustness_curve
     from robustfm.finetuning import finetune
@@ -36,7 +37,9 @@ setup = f'''
 import os, torch, numpy as np
 torch.set_num_threads(1)
 from robustfm.widgets import *
-from robustfm.data import Batches,Images,digits,shapes
+from robustfm.data import Batches,Images
+from robustfm.rendering import shapes
+from robustfm.datasets import digits
 from robustfm.finetuning import Classifier
 from robustfm.models import Encoder,tiny
 from robustfm.train import open_run

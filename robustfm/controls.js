@@ -1,0 +1,26 @@
+// What ipywidgets leaves out: a name of each control for screen readers, and keys that JupyterLab must not take from it
+const controls = ':is(select, button, input, textarea, [contenteditable], .noUi-handle)'
+
+function name(control, otherwise) {
+  const own = control.closest('.widget-inline-hbox, .widget-inline-vbox')?.querySelector('.widget-label')
+  return own?.textContent.trim() || control.title || control.textContent.trim() || otherwise
+}
+
+function mend(box, otherwise) {
+  for (const control of box.querySelectorAll(controls)) {
+    control.dataset.lmSuppressShortcuts = 'true'
+    if (!control.labels?.length && !control.ariaLabel) control.ariaLabel = name(control, otherwise)
+  }
+}
+
+export default { render({model, el}) {
+  const watch = new MutationObserver(() => mend(el.closest('.robustfm-live'), model.get('name')))
+  function begin() {                                        // the box is in the page a moment later
+    const box = el.closest('.robustfm-live')
+    if (!box) return requestAnimationFrame(begin)
+    mend(box, model.get('name'))
+    watch.observe(box, {childList: true, subtree: true})
+  }
+  begin()
+  return () => watch.disconnect()
+}}

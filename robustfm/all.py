@@ -22,9 +22,11 @@ from .methods.advcl import *
 from .methods.ainfonce import *
 from .methods.deacl import *
 from .methods.rocl import *
+from .costs import *
 from .methods.rcs import *
 from .recipes import *
 from .train import *
+from .runs import *
 from .finetuning import *
 from .evaluation import *
 from .zoo import *

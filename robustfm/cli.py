@@ -92,7 +92,7 @@ def pretrain(
 ):
     "Pre-train an encoder without labels, into a run folder"
     import torch
-    from robustfm import models,train as t_
+    from robustfm import models,runs as t_
     from robustfm.attacks import Linf,PGD
     from robustfm.augment import views
     x,_ = load_data(data, root, size)
@@ -114,7 +114,7 @@ def finetune(
 ):
     "Train a classifier on the encoder of a run; it is kept in the run folder"
     from robustfm import finetuning as room
-    from robustfm.train import open_run
+    from robustfm.runs import open_run
     r = open_run(run)
     clf = room.finetune(r.encoder(), load_data(data, root)[0], mode, epochs=epochs, bs=bs, lr=lr, seed=seed)
     clf.save(r.path/f'classifier-{mode}.safetensors')
@@ -130,7 +130,7 @@ def evaluate(
     "Attack a classifier; the report is printed and kept in the run folder"
     from robustfm import evaluation as room
     from robustfm.finetuning import Classifier
-    from robustfm.train import open_run
+    from robustfm.runs import open_run
     r,test = open_run(run),load_data(data, root)[1]
     if images: test = test.split(images, seed)[0]
     report = room.evaluate(Classifier.load(r.path/f'classifier-{mode}.safetensors'), test, attacks.split(','), eps/255, seed=seed)

@@ -26,7 +26,7 @@ from .methods.deacl import DeACL
 from .methods.dynacl import DynACL
 from .models import Encoder,resnet18,tiny
 from .objective import SimCLR
-from .train import pretrain
+from .runs import pretrain
 
 # %% ../nbs/34_demonstration.ipynb #b17ec235
 both = 'clean','adv'

@@ -19,7 +19,8 @@ from .data import Batches,Images
 from .tools import device_of,evaluating,fingerprints,images_at_once,measuring,pixels,read_tensors,replacing
 from .models import DualBN,Encoder,backbones,projector
 from .objective import Objective
-from .train import History,engine,steps
+from .train import engine,steps
+from .runs import History
 
 # %% ../nbs/202_finetuning.ipynb #4f372961
 def trained(

@@ -643,7 +643,7 @@ def compare_runs(
     *runs # runs or their folders
 ):        # an `Explorer`
     "Any number of run folders as a sortable table with small curves, and as overlays"
-    from robustfm.train import open_run
+    from robustfm.runs import open_run
     import ipywidgets as w
     runs = [open_run(r) if isinstance(r, (str,Path)) else r for r in (runs[0] if len(runs)==1 and isinstance(runs[0], (list,tuple)) else runs)]
     if not runs: raise ValueError("there is no run to compare: give run folders")

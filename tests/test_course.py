@@ -11,7 +11,7 @@ from robustfm.losses import cos,kl,nt_xent,unit
 from robustfm.methods.acl import ACL
 from robustfm.methods.air import AIR,agreement,kl_reversed,released_kl,rowwise,sir
 from robustfm.methods.dynacl import DynACL,strength_at
-from robustfm.methods.rcs import speedup
+from robustfm.costs import speedup
 from robustfm.methods.rocl import RoCL
 from robustfm.tools import evaluating
 from robustfm.objective import Objective,SimCLR

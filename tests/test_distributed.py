@@ -24,7 +24,8 @@ from robustfm.methods.rcs import RCS
 from robustfm.methods.rocl import RoCL
 from robustfm.models import DualBN,Encoder,tiny
 from robustfm.objective import SimCLR
-from robustfm.train import GlobalBatchNorm,distributed,engine,load_state,open_run,pretrain,save_state,steps
+from robustfm.train import GlobalBatchNorm,distributed,engine,steps
+from robustfm.runs import load_state,open_run,pretrain,save_state
 
 class turns:
     "A view that only the image and the number of the call decide"

@@ -13,7 +13,7 @@ from robustfm.finetuning import accuracy,ce_loss,select_model,finetune,odds_loss
 from robustfm.tools import measuring,pixels
 from robustfm.methods.acl import ACL
 from robustfm.models import Encoder,tiny
-from robustfm.train import Run,pretrain
+from robustfm.runs import Run,pretrain
 from robustfm.corruptions import check_attack,corrupt,corruption_names,corruptions,planted,planted_kinds
 
 EPS = .1

@@ -6,7 +6,7 @@ import numpy as np, pytest, torch
 sys.path.insert(0, str(Path(__file__).parent/'bench'))
 import bench_step, gpu_kit
 from robustfm.rendering import shapes
-from robustfm.train import open_run
+from robustfm.runs import open_run
 
 @pytest.mark.slow
 def test_kit_at_toy_size(tmp_path, capsys):

@@ -10,10 +10,12 @@ from robustfm.data import Batches
 from robustfm.datasets import digits
 from robustfm.tools import evaluating,seeded,to_float
 from robustfm.methods.acl import ACL
-from robustfm.methods.rcs import RCS,SAT,Head,Random,GradientTable,certified,distances,divergence,forecast,gradients,ledger,ot_distance,select,speedup
+from robustfm.methods.rcs import RCS,SAT,Head,Random,GradientTable,certified,distances,divergence,gradients,ot_distance,select
+from robustfm.costs import forecast,ledger,speedup
 from robustfm.models import Encoder,projector,tiny
 from robustfm.objective import Objective
-from robustfm.train import open_run,pretrain,steps
+from robustfm.train import steps
+from robustfm.runs import open_run,pretrain
 from rcs_reference import recorded, selection
 
 train,valid,_ = digits()

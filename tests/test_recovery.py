@@ -14,7 +14,7 @@ from robustfm.rendering import shapes
 from robustfm.methods.acl import ACL
 from robustfm.methods.rcs import Random
 from robustfm.models import Encoder,tiny
-from robustfm.train import load_state,open_run,pretrain,save_state
+from robustfm.runs import load_state,open_run,pretrain,save_state
 
 epochs,each = 10,6                                                   # steps in an epoch
 

@@ -16,7 +16,8 @@ from robustfm.methods.dynacl import DynACL
 from robustfm.methods.rocl import RoCL
 from robustfm.models import Encoder,resnet18,tiny
 from robustfm.objective import SimCLR
-from robustfm.train import compiled,pretrain,steps
+from robustfm.train import compiled,steps
+from robustfm.runs import pretrain
 
 def acl(net=None, **kw): return ACL(net or Encoder(tiny(3, 4)), views(), PGD(Linf(.03), steps=kw.pop('steps', 2)), **kw)
 def on(device, precision='no'): return SimpleNamespace(device=torch.device(device), num_processes=1, process_index=0, mixed_precision=precision, scaler=None)

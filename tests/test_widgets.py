@@ -11,7 +11,7 @@ from robustfm.figures import curve_figure
 from robustfm.models import Encoder,tiny
 from robustfm.objective import SimCLR
 from robustfm.probes import write_embeddings
-from robustfm.train import History,Run,open_run,pretrain
+from robustfm.runs import History,Run,open_run,pretrain
 
 evil = '<img src=x onerror=alert(1)>'
 train,_,test = digits()

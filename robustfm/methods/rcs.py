@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = ['distances', 'kl_distance', 'js_distance', 'ot_distance', 'Head', 'Probe', 'divergence', 'GradientTable', 'ImageTable',
-           'gradients', 'select', 'certified', 'Coreset', 'random_part', 'Random', 'counted', 'RCS', 'SAT', 'speedup',
-           'forecast', 'ledger']
+           'gradients', 'select', 'certified', 'Coreset', 'random_part', 'Random', 'RCS', 'SAT']
 
 # %% ../../nbs/109_rcs.ipynb #21581278
 import copy,math,time
@@ -21,7 +20,7 @@ from ..attacks import PGD
 from ..data import Batches
 from ..tools import evaluating,frozen,generator,seeded,to_float
 from ..losses import batch_mean,minibatches
-from ..models import Encoder
+from ..costs import counted
 from ..objective import Objective
 
 # %% ../../nbs/109_rcs.ipynb #d08caeeb
@@ -169,8 +168,6 @@ def _still(objective, head):
         for p,r in ps.items(): stack.callback(p.requires_grad_, r); p.requires_grad_(False)
         for p in head.params: p.requires_grad_(True)
         yield
-
-def _encoders(objective): return [m for m in objective.modules() if isinstance(m, Encoder)]
 
 @contextmanager
 def _captured(linears):
@@ -403,17 +400,6 @@ class Random(Coreset):
 
 # %% ../../nbs/109_rcs.ipynb #16d1fa70
 @contextmanager
-def counted(objective):
-    "A list that holds the units F spent within: an image forward is 1, backward to the image 1, backward to the weights 1"
-    spent = [0]
-    def count(f, i, o):
-        on = torch.is_grad_enabled()
-        spent[0] += len(i[0])*(3 if on and any(p.requires_grad for p in f.parameters()) else 2 if on and i[0].requires_grad else 1)
-    with ExitStack() as stack:
-        for m in _encoders(objective): stack.callback(m.f.register_forward_hook(count).remove)
-        yield spent
-
-@contextmanager
 def _same_buffers(objective, world):
     "Process 0's running statistics on every process, each its own afterwards"
     own = [(b,b.clone()) for b in objective.buffers()] if world>1 else []
@@ -576,59 +562,3 @@ class SAT(Objective):
         v  = x if self.augment is None else self.augment(x)
         ce = lambda a: F.cross_entropy(self.net(a, self.bn), y, reduction='none')
         return dict(ce=batch_mean(ce(self.perturb(ce, v))))
-
-# %% ../../nbs/109_rcs.ipynb #ebf6a729
-def speedup(
-    E,        # epochs of the run
-    W,        # of them on all images first
-    k,        # share of the images afterwards
-    every=20, # epochs between choices
-    c=24/42,  # price of a choice in epochs on all images; 0 for a random one
-):            # how many times faster than E epochs on all images
-    "E / (W + (E-W)·k + choices·c)"
-    return E/(W + (E-W)*k + math.ceil(max(E-W,0)/every)*c)
-
-# %% ../../nbs/109_rcs.ipynb #10c452c3
-def _step(objective, x, y):
-    "Seconds and units F of a training step on one image, without taking it"
-    ps = [p for p in objective.parameters() if p.requires_grad]
-    with evaluating(objective), counted(objective) as spent, torch.enable_grad():
-        t  = time.perf_counter()
-        gs = torch.autograd.grad(sum(objective.terms(x, y).values()), ps, allow_unused=True)
-        float(next(g for g in gs if g is not None).sum())                   # waits for the device
-    return (time.perf_counter()-t)/len(x),spent[0]/len(x)
-
-def _hours(s): return f'{s:.0f} s' if s<100 else f'{s/60:.0f} min' if s<6000 else f'{s/3600:.1f} h'
-
-# %% ../../nbs/109_rcs.ipynb #4cd0efb6
-def forecast(
-    rcs,    # `RCS`
-    epochs, # of the run
-    n=8,    # images on which a step is timed
-):          # dict of numbers; 'says' is a sentence
-    "What a run will cost, before it starts"
-    obj,head,N,k = rcs.objective,Head(rcs.objective.net),len(rcs.images),rcs.fraction
-    x,y = to_float(rcs.images.x[:n]).to(head.device),rcs.images.y[:n].to(head.device)
-    with seeded(('forecast',), head.device):
-        (_,_),(t,step) = _step(obj, x, y),_step(obj, x, y)                  # the first wakes the device
-        with counted(obj) as spent, _still(obj, head), rcs.shorter(): obj.terms(x, y)
-    picks,choices = 1 if rcs.mode=='fast' else math.ceil(rcs.budget/rcs.bs),math.ceil(max(epochs-rcs.warmup,0)/rcs.every)
-    units = (0 if rcs.log else spent[0]/len(x)*N*rcs.pool) + len(rcs.valid)*(1+picks*(2*rcs.rd_steps+1))
-    c = units/(step*N) + rcs.log*(1-k)*max(choices-1,0)/max(choices,1)      # what is logged is trained on
-    full,fast,rand = t*N*epochs,speedup(epochs, rcs.warmup, k, rcs.every, c),speedup(epochs, rcs.warmup, k, rcs.every, 0)
-    says = (f"A step costs {step:.0f} F an image, a choice {c:.2f} epochs; there will be {choices}. {epochs} epochs on all images would take about {_hours(full)}, "
-            f"with RCS at {k:g} {_hours(full/fast)} ({fast:.1f}× faster), with a random part {_hours(full/rand)} ({rand:.1f}×)")
-    return dict(step=step, choice=c, choices=choices, seconds=full/fast, seconds_full=full, seconds_random=full/rand, speedup=fast, says=says)
-
-def ledger(
-    batches, # `RCS` or `Random`
-    history, # of its run
-    step=32, # F of a training step on one image
-):           # {part: dict(seconds, units F, seconds by the formula)}
-    "Where the cost of a run went"
-    e,t = np.array(history['epoch']),np.diff([0,*history['seconds']])
-    N,W,k,sel = len(batches.images),min(batches.warmup, len(e)),batches.fraction,batches.selections
-    warm,choosing,units = float(t[e<W].sum()),sum(s['seconds'] for s in sel),sum(s.get('units', 0) for s in sel)
-    epoch = warm/W if W else math.nan                                       # seconds of one on all images
-    rows = dict(warmup=(warm,step*N*W,warm), choosing=(choosing,units,units/(step*N)*epoch), training=(float(t.sum())-warm-choosing,step*N*k*(len(e)-W),(len(e)-W)*k*epoch))
-    return {part:dict(seconds=s, units=round(u), formula=f) for part,(s,u,f) in rows.items()}

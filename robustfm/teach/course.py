@@ -24,7 +24,7 @@ from ..attacks import Linf,PGD
 from ..losses import minibatches,nt_xent,unit
 from ..methods.air import kl_reversed,released_kl,rowwise,sir
 from ..methods.dynacl import strength_at
-from ..methods.rcs import speedup
+from ..costs import speedup
 from ..models import DualBN,Encoder,resnet18,tiny
 from ..tools import evaluating,frozen,replacing
 from ..objective import Objective

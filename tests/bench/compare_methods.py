@@ -26,7 +26,7 @@ from robustfm.methods.dynacl import DynACL
 from robustfm.methods.rocl import RoCL
 from robustfm.models import Encoder,tiny
 from robustfm.objective import SimCLR
-from robustfm.train import pretrain
+from robustfm.runs import pretrain
 
 setting = demo_settings['digits']
 eps,ks,three = setting.attack.ball.eps,(2,10,50),('clean','adv','pseudo')

@@ -25,7 +25,8 @@ from robustfm.methods.dynacl import DynACL
 from robustfm.methods.rcs import RCS,Random
 from robustfm.models import Encoder
 from robustfm.objective import SimCLR
-from robustfm.train import engine,open_run,pretrain
+from robustfm.train import engine
+from robustfm.runs import open_run,pretrain
 
 limit = 2_000_000                                                      # bytes of a run folder
 

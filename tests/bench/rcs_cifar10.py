@@ -20,7 +20,8 @@ from robustfm.methods.acl import ACL
 from robustfm.methods.rcs import RCS,Random
 from robustfm.models import Encoder,tiny
 from robustfm.objective import SimCLR
-from robustfm.train import engine,load_state,optimizer,save_state,steps,warmup_cosine
+from robustfm.train import engine,optimizer,steps,warmup_cosine
+from robustfm.runs import load_state,save_state
 
 here = Path(__file__).resolve()
 setup = dict(n=2000, valid=200, labelled=8000, test=2000, size=16, width=16, epochs=16, warmup=2, every=3, bs=50, attack_steps=3, table_steps=1, precision='bf16', lr=2e-3, seeds=[0,1,2])
@@ -66,7 +67,7 @@ def train_on(objective, opt, batches, s, first, last):
     if hasattr(batches, 'choose'):
         choose = batches.choose
         def timed(e):
-            with choosing: return select_model(e)
+            with choosing: return choose(e)
         batches.choose = timed
     with all_:
         for st in steps(objective, batches, opt, s['epochs'], warmup_cosine(s['lr'], s['epochs']), engine(s['precision']), (first,0,0)):

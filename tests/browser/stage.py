@@ -18,7 +18,7 @@ def train(home, epochs=4):
     from robustfm.models import Encoder,tiny
     from robustfm.objective import SimCLR
     from robustfm.probes import embed_pairs,write_embeddings
-    from robustfm.train import pretrain
+    from robustfm.runs import pretrain
     torch.manual_seed(0)
     data,valid,test = digits()
     data = data[:384]
@@ -42,7 +42,7 @@ from robustfm.rendering import shapes
 from robustfm.datasets import digits
 from robustfm.finetuning import Classifier
 from robustfm.models import Encoder,tiny
-from robustfm.train import open_run
+from robustfm.runs import open_run
 train, valid, test = digits()
 test.classes = [{evil!r}, *test.classes[1:]]
 clfs = {{n: Classifier.load(n+'.safetensors') for n in ('SimCLR','ACL')}}
@@ -69,7 +69,7 @@ export  = 'print(w0.to_html("attack.html", most=2))'
 trainee = '''
 from robustfm.augment import views
 from robustfm.objective import SimCLR
-from robustfm.train import pretrain
+from robustfm.runs import pretrain
 h = pretrain(SimCLR(Encoder(tiny(width=8)), views(flip=0), bn='clean'), Batches(train, bs=512), epochs=5000, opt='adam', show=Live(every=.1))
 print('ended early:', len(h)<5000)
 '''

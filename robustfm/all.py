@@ -28,6 +28,8 @@ from .recipes import *
 from .train import *
 from .runs import *
 from .finetuning import *
+from .searches import *
+from .verdicts import *
 from .evaluation import *
 from .zoo import *
 from .probes import *
@@ -38,6 +40,7 @@ from .marks import *
 from .figures import *
 from .widgets import *
 from .demonstration import *
+from .teach.planted import *
 from .teach.course import *
 from .teach.classroom import *
 

@@ -354,7 +354,8 @@ def test_round_trips_are_bit_identical(tmp_path):
     assert same(d, load_own(tmp_path/'d.safetensors'))
 
 def test_a_card_says_what_was_told_and_is_safe_to_print(tmp_path):
-    from robustfm.evaluation import Report,Row,Verdict
+    from robustfm.evaluation import Report,Row
+    from robustfm.verdicts import Verdict
     report = Report([Row('pgd20', .5, 100, .05, 1., 20., 'PGD-20')], [Verdict('steps', 'pass', .5, 10, 'more steps find no more', '')])
     Encoder(tiny()).save(tmp_path/'a.safetensors', **make_card(method='ACL', data='digits', seed=0, report=report, by='\x1b[31m<script>'))
     card = read_card(tmp_path/'a.safetensors')

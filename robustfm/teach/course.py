@@ -28,7 +28,7 @@ from ..costs import speedup
 from ..models import DualBN,Encoder,resnet18,tiny
 from ..tools import evaluating,frozen,replacing
 from ..objective import Objective
-from ..corruptions import check_attack
+from .planted import check_attack
 from ..widgets import static_only
 
 # %% ../../nbs/41_course.ipynb #4e362fef

@@ -6,28 +6,18 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from robustfm.attacks import L2,PGD,Linf
 from robustfm.augment import views
-<<<<<<< HEAD
 from robustfm.data import Batches,Images
 from robustfm.datasets import digits
-from robustfm.evaluation import Attack,advice,dlr_loss,evaluate,lint,load_report,margin_loss,named_attacks,robustness_curve,standard_error
-=======
-from robustfm.data import Batches,Images,digits
 from robustfm.searches import Attack,dlr_loss,margin_loss,named_attacks
 from robustfm.verdicts import advice,lint
 from robustfm.evaluation import evaluate,load_report,robustness_curve,standard_error
->>>>>>> e0b2083 (Searches, verdicts and evaluation are three rooms; planted examples belong to the course)
 from robustfm.finetuning import accuracy,ce_loss,select_model,finetune,odds_loss,worst_case
 from robustfm.tools import measuring,pixels
 from robustfm.methods.acl import ACL
 from robustfm.models import Encoder,tiny
-<<<<<<< HEAD
 from robustfm.runs import Run,pretrain
-from robustfm.corruptions import check_attack,corrupt,corruption_names,corruptions,planted,planted_kinds
-=======
-from robustfm.train import Run,pretrain
 from robustfm.corruptions import corrupt,corruption_names,corruptions
 from robustfm.teach.planted import check_attack,planted,planted_kinds
->>>>>>> e0b2083 (Searches, verdicts and evaluation are three rooms; planted examples belong to the course)
 
 EPS = .1
 kw = dict(eps=EPS, show=False)

@@ -15,7 +15,8 @@ from robustfm.methods.deacl import DeACL,Teacher
 from robustfm.methods.dynacl import DynACL,strength_at,weight_at
 from robustfm.models import Encoder,tiny
 from robustfm.methods.lp_aft import lp_aft
-from robustfm.recipes import Rows,build,recipe,recipes,reference_results
+from robustfm.tools import Table
+from robustfm.recipes import build,recipe,recipes,reference_results
 from test_papers_all import aug, pgd, small
 
 readings = kl,kl_renorm,kl_general,released_kl,kl_reversed,rowwise
@@ -59,11 +60,11 @@ def test_two_parts_of_air_and_its_literal_limit(exact):
                                                    (19/30,5.603342,(5.602631,5.713191,4.548558,5.700097),5.597373)])
 def test_totals_through_the_classes(exact, w, base, totals, literal):
     o,check = exact
-    class Table(nn.Module):
+    class Constant(nn.Module):
         num_features = 2
         def embed(self, *v, bn): return [o['a1'],o['a2']] if bn=='adv' else [o['z1'],o['z2']]
         def forward(self, x, bn): return o['z0']
-    total = lambda **kw: ACL(Table(), lambda x: x, lambda loss,*xs: xs, weight=w, **kw)(torch.zeros(3,1,1,1))[0]
+    total = lambda **kw: ACL(Constant(), lambda x: x, lambda loss,*xs: xs, weight=w, **kw)(torch.zeros(3,1,1,1))[0]
     for div,want in zip((kl,kl_renorm,released_kl,kl_reversed), totals): check(total(reg=AIR(div=div)), want)
     check(total(reg=AIR(0,0)), base); check(total(), base/2); check(total(scale=1.), base); check(total(reg=AIR(), scale=.5), totals[0]-base/2)
     check(total(reg=AIR(scale_by_batch=True)), totals[0]+.5*2*-.017197); check(total(reg=AIR(lam1=.5/3)), literal)         # literally, λ₁ weighs SIR/N
@@ -261,7 +262,7 @@ def test_reference_results():
     assert len(board)==114 and all(r['revision'] for r in reference_results()) and {r['method'] for r in board if '†' in r['flags']}=={'AdvCL','A-InfoNCE'}
     assert len([r for r in board if '‡' in r['flags']])==20 and all(bool(r['readme'])==('‡' in r['flags']) for r in board)
     for _,task in groupby(board, lambda r: (r['pretrain'],r['finetune'],r['mode'])): assert all(r['rank']==i+1 for i,r in enumerate(task))
-    assert '&lt;b&gt;' in Rows([dict(a='<b>')])._repr_html_()
+    assert '&lt;b&gt;' in Table([dict(a='<b>')])._repr_html_()
 
 def test_leaderboard_is_its_file():
     path = root.parent/'shared'/'papers'/'robustssl_leaderboard.csv'

@@ -1,7 +1,8 @@
 "The walls: who may import whom, that modules are what their notebooks say, and that nothing lies about that should not"
-import ast, re, shutil, subprocess, sys
+import ast, json, re, shutil, subprocess, sys
 from collections import defaultdict
 import pytest
+import law
 from house import root, nbs, lib, notebooks, rooms, lessons, name, read, source, exported, module, number, imports, cleaned, readme
 
 exporting = [p for p in rooms() if module(p)]
@@ -127,3 +128,20 @@ def test_one_version():
     from house import settings
     import robustfm
     assert robustfm.__version__==settings()['version']
+
+# --- the law of lines
+
+def allowed():
+    "Places that still break the law, by module; an empty list when there are none"
+    p = root/'tests'/'law.json'
+    return json.loads(p.read_text()) if p.exists() else {}
+
+@pytest.mark.parametrize('module', sorted(law.modules()))
+def test_the_law_of_lines(module):
+    found = list(law.broken(law.modules()[module]))
+    assert len(found)<=allowed().get(module, 0), found
+
+@pytest.mark.parametrize('path', lessons(), ids=name)
+def test_chapters_fit_a_screen(path):
+    wide = law.wide_cells(path)
+    assert len(wide)<=allowed().get(name(path), 0), wide

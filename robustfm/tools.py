@@ -5,11 +5,13 @@
 # %% auto #0
 __all__ = ['evaluating', 'frozen', 'generator', 'seeded', 'device_of', 'measuring', 'to_float', 'check_images', 'pixels',
            'images_at_once', 'fingerprints', 'one_of', 'share', 'whole', 'expanded', 'replacing', 'read_tensors',
-           'plainly', 'jsonable', 'Table']
+           'plainly', 'jsonable', 'digest', 'check_weights', 'fill', 'write_network', 'read_network', 'Table',
+           'shipped']
 
 # %% ../nbs/00_tools.ipynb #21cb04ea
-import hashlib,html,json,math,os,re
+import csv,hashlib,html,json,math,os,re
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 import numpy as np
 import torch
@@ -234,6 +236,71 @@ def jsonable(
     if isinstance(o, Path): return str(o)
     return plainly(o)
 
+# %% ../nbs/00_tools.ipynb #6d8106d8
+def digest(
+    tensors, # by name
+    text='', # what else it should cover
+):           # hexadecimal digits
+    "A checksum of names, types, shapes and bytes"
+    h = hashlib.sha256(text.encode())
+    for name,t in sorted(tensors.items()):
+        h.update(f'{name} {t.dtype} {tuple(t.shape)}'.encode())
+        h.update(t.contiguous().flatten().view(torch.uint8).numpy())
+    return h.hexdigest()
+
+def check_weights(
+    tensors,   # of a network, by name
+    who='file' # how to name them in an error
+):             # `tensors`
+    "One sentence if a tensor cannot be a weight: not finite, or a variance or a deviation that is none"
+    for name,t in tensors.items():
+        if not t.is_floating_point(): continue                              # counters, fingerprints
+        least = 0. if name.endswith('running_var') else torch.finfo(t.dtype).tiny if name.endswith('std') else None
+        if not t.isfinite().all() or (least is not None and (t<least).any()):
+            raise ValueError(f"{who}: {name} holds values that no weight has (infinite, no number, or a negative variance)")
+    return tensors
+
+def fill(
+    model,   # a module, on the device 'meta' or not
+    tensors, # every tensor of it, by name; half precision is taken too
+    who      # how to name them in an error
+):           # `model`, in evaluation mode
+    "Give a network the tensors of a file: all of them, each of its shape and kind, or one sentence"
+    own = model.state_dict()
+    odd = sorted(own.keys()^tensors.keys()) or [k for k,t in own.items()
+        if t.shape!=tensors[k].shape or t.is_floating_point()!=tensors[k].is_floating_point()]
+    if odd: raise ValueError(f"{who} does not fit its own description: {odd[0][:80]} is missing, unknown or of another shape")
+    model.load_state_dict({k:t.to(own[k].dtype, copy=True) for k,t in tensors.items()}, assign=True)
+    return model.requires_grad_(True).eval()
+
+def write_network(
+    path,    # of the .safetensors file
+    kind,    # 'encoder' | 'classifier'
+    tensors, # by name
+    **meta   # how to rebuild it, and its card
+):
+    "A network in one safetensors file with a digest, written whole or not at all"
+    from safetensors.torch import save_file
+    tensors = {k:t.detach().cpu().clone(memory_format=torch.contiguous_format) for k,t in tensors.items()}  # tied ones twice
+    meta    = dict(format=f'robustfm-{kind}-1', **jsonable(meta))
+    meta   |= dict(digest=digest(tensors, json.dumps(meta)))
+    with replacing(path) as tmp: save_file(tensors, tmp, dict(robustfm=json.dumps(meta)))
+
+def read_network(
+    path,  # written by `write_network`
+    kind,  # 'encoder' | 'classifier'
+    advice # for whoever has another kind of file
+):         # tensors by name, description
+    "The tensors and the description of a network's file: as they were written, or one sentence"
+    tensors,meta = read_tensors(path)
+    try: meta = dict(json.loads(meta['robustfm']))
+    except (KeyError,TypeError,ValueError,RecursionError): meta = {}
+    if meta.get('format')!=f'robustfm-{kind}-1': raise ValueError(f"{path} was not written by {kind.capitalize()}.save: {advice}")
+    there = meta.pop('digest', None)                                        # the first files had none
+    if there and there!=digest(tensors, json.dumps(meta)):
+        raise ValueError(f"{path} is damaged: it does not have the digest that it was written with; fetch or make it again")
+    return check_weights(tensors, path),meta
+
 # %% ../nbs/00_tools.ipynb #aac0594f
 def _cell(v): return '' if v is None else f'{v:.4g}' if isinstance(v, float) else str(v)
 
@@ -282,3 +349,14 @@ class Table(list):
         "The table as GitHub reads it"
         lines = [self.names,['---']*len(self.names),*self.cells()]
         return '\n'.join('| ' + ' | '.join(c.replace('|', '\\|') for c in l) + ' |' for l in lines)
+
+# %% ../nbs/00_tools.ipynb #0c509860
+def shipped(
+    name # of a file beside the modules: 'families.toml', 'protocols.csv' …
+):       # TOML: nested dicts; CSV: a `Table` of text
+    "A table that travels with the package"
+    text = (files('robustfm')/name).read_text(encoding='utf-8')
+    if name.endswith('.csv'): return Table(csv.DictReader(text.splitlines()))
+    try: import tomllib
+    except ImportError: import tomli as tomllib                             # Python 3.10
+    return tomllib.loads(text)

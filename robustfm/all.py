@@ -40,8 +40,5 @@ from .marks import *
 from .figures import *
 from .widgets import *
 from .demonstration import *
-from .teach.planted import *
-from .teach.course import *
-from .teach.classroom import *
 
 __all__ = [name for name in globals() if not name.startswith('_')]

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 from robustfm.teach import course
 from robustfm.attacks import PGD
-from robustfm.teach.course import *
+from robustfm.teach import *
 from robustfm.losses import cos,kl,nt_xent,unit
 from robustfm.methods.acl import ACL
 from robustfm.methods.air import AIR,agreement,kl_reversed,released_kl,rowwise,sir

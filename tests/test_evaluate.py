@@ -165,10 +165,10 @@ def test_solutions_of_the_chapter(clf, data, capsys):
     "Each folded solution passes its own check, and the attack that the chapter begins with does not"
     import ast
     import torch.nn.functional as F
-    import robustfm.teach.course as course
+    from robustfm.teach import checks,course
     from broken import broken, chapter, parts
     calls = {n.args[0].value:{k.arg:k.value.value for k in n.keywords} for n in parts(ast.Call) if getattr(n.func, 'id', '')=='exercise'}
-    space = vars(course)|broken()|dict(torch=torch, F=F, sound=clf, eps=EPS, test=data[2], y=data[2].y, pixels=pixels, check_attack=check_attack, gallery={'quantised input':(.9,)})
+    space = vars(course)|vars(checks)|broken()|dict(torch=torch, F=F, sound=clf, eps=EPS, test=data[2], y=data[2].y, pixels=pixels, check_attack=check_attack, gallery={'quantised input':(.9,)})
     fs = [n for n in parts(ast.FunctionDef) if n.name in ('naive_pgd','right') or n.name.startswith('check_')]
     for n in parts(ast.ClassDef)+fs: exec(compile(ast.Module([n], []), str(chapter), 'exec'), space)
     assert len(calls)==3

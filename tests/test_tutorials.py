@@ -69,7 +69,7 @@ def test_the_folded_solution_is_right(path, key, above, kw, capsys):
     from robustfm.teach import course
     assert kw.get('hint') and kw.get('solution'), f'{key}: a hint and a solution, folded'
     space,made = {},[]
-    exec('from robustfm.all import *\nfrom robustfm.teach.course import *', space)
+    exec('from robustfm.all import *\nfrom robustfm.teach import *', space)
     for n in above: # what the chapter defined before; a default may need a value that only a run has
         try: exec(compile(ast.Module([n], []), path.name, 'exec'), space)
         except NameError: continue

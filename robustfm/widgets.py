@@ -22,6 +22,7 @@ from . import tools
 from .tools import to_float
 from .figures import *
 from .figures import _arr,_config
+from .finetuning import branch_of
 from .probes import *
 from .marks import static
 
@@ -292,8 +293,8 @@ class _Probe(torch.nn.Module):
         super().__init__()
         if y is None: raise ValueError("an encoder has no classes: give labelled images to fit a head on, or a classifier")
         self.net = _net(o); d = _device(self.net)
-        with torch.no_grad(): self.register_buffer('w', ridge_head(self.net.features(_float(x).to(d), adv_branch(self.net)), y.to(d), n_classes))
-    def forward(self, x): return self.net.features(x, adv_branch(self.net))@self.w[:-1]+self.w[-1]
+        with torch.no_grad(): self.register_buffer('w', ridge_head(self.net.features(_float(x).to(d), branch_of(self.net)), y.to(d), n_classes))
+    def forward(self, x): return self.net.features(x, branch_of(self.net))@self.w[:-1]+self.w[-1]
 
 def _net(o):
     "The encoder of a run, a classifier, an objective, or itself"

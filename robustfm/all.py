@@ -15,6 +15,7 @@ from .models import *
 from .attacks import *
 from .losses import *
 from .objective import *
+from .costs import *
 from .methods.acl import *
 from .methods.air import *
 from .methods.dynacl import *
@@ -22,7 +23,6 @@ from .methods.advcl import *
 from .methods.ainfonce import *
 from .methods.deacl import *
 from .methods.rocl import *
-from .costs import *
 from .methods.rcs import *
 from .recipes import *
 from .train import *

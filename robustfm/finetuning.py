@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['objectives', 'schedules', 'defaults', 'protocols', 'transfers', 'trained', 'branch_of', 'one_branch', 'Classifier',
-           'ce_loss', 'SFF', 'SLF', 'ALF', 'NearPGD', 'logit_kl', 'AFF', 'Distilled', 'odds_loss', 'correct',
-           'gradient', 'worst_case', 'accuracy', 'select_model', 'multistep', 'finetune', 'semi_supervised']
+           'SFF', 'SLF', 'ALF', 'NearPGD', 'logit_kl', 'AFF', 'Distilled', 'accuracy', 'select_model', 'multistep',
+           'finetune', 'semi_supervised']
 
 # %% ../nbs/202_finetuning.ipynb #ee7c3c15
 import json
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 import torch.nn.functional as F
-from .attacks import PGD
+from .attacks import PGD,ce_loss,correct,worst_case
 from .data import Batches,Images
 from .tools import device_of,evaluating,fingerprints,images_at_once,measuring,pixels,read_tensors,replacing
 from .models import DualBN,Encoder,backbones,projector
@@ -110,8 +110,6 @@ class Classifier(nn.Module):
     def extra_repr(self): return f'n_classes={self.n_classes}, bn={self.bn!r}' + (f', size={self.size}' if self.size else '')
 
 # %% ../nbs/202_finetuning.ipynb #837e298f
-def ce_loss(z, y, i=None): return F.cross_entropy(z, y, reduction='none')
-
 class SFF(Objective):
     "Standard full fine-tuning: everything moves, on images as they are"
     def view(self, x): return x if self.augment is None else self.augment(x)
@@ -183,51 +181,6 @@ class Distilled(AFF):
         kl = self.T**2*logit_kl(t/self.T, q/self.T)
         mean = lambda l,m: (l*m).sum()/m.sum().clamp_min(1)
         return dict(label=(1-self.a)*mean(ce_loss(q, y), known), distil=self.a*mean(kl, known)+mean(kl, ~known), kl=self.beta*logit_kl(p, q).mean())
-
-# %% ../nbs/202_finetuning.ipynb #33f60d2c
-def odds_loss(z, y, i=None): # (N,)
-    "Log-odds against the label: rises exactly where cross-entropy does, and does not saturate"
-    return z.scatter(1, y[:,None], -torch.inf).logsumexp(1) - z.gather(1, y[:,None])[:,0]
-
-def correct(z, y):
-    "Which rows of logits are right"
-    if not z.isfinite().all(): raise ValueError("the model returned logits that are not numbers, or infinite: there is no accuracy to tell; look for a division by zero, a logarithm or a root in it")
-    return z.argmax(1)==y
-
-def gradient(
-    l, # (N,) losses
-    a, # (N,C,H,W) images that they come from
-):     # (N,C,H,W); zero for images that have no gradient, or one that is not a number
-    "How the loss of each image changes with its pixels"
-    g = torch.autograd.grad(l.sum(), a, allow_unused=True)[0] if l.requires_grad else None
-    return torch.zeros_like(a) if g is None else torch.where(g.isfinite().flatten(1).all(1).view(-1,1,1,1), g, 0.)
-
-def _unit(g): return g/g.abs().flatten(1).amax(1).clamp_min(torch.finfo(g.dtype).tiny).view(-1,1,1,1) # largest entry ±1
-
-def worst_case(
-    clf,         # images → logits, in evaluation mode
-    x,           # (N,C,H,W) in [0,1], classified rightly
-    y,           # (N,)
-    attack,      # `PGD`
-    loss=odds_loss,# (logits, labels, positions in the batch) → one number an image; it is maximised
-):               # (N,) bool, still right; (N,C,H,W), the worst neighbour found of each image
-    "Which images keep their label at every point of an attack"
-    ok,adv,i = torch.ones_like(y, dtype=torch.bool),x.clone(),torch.arange(len(x), device=x.device)
-    a,top = attack.start(x),x.new_full((len(x),), -torch.inf)
-    for k in range(attack.steps+1):
-        move = k<attack.steps
-        with torch.set_grad_enabled(move):
-            a = a.detach().requires_grad_(move)
-            z = clf(a.view_as(a)); z = z.to(torch.promote_types(z.dtype, torch.float32)) # a view, for PyTorch's FLOP counter cannot follow gradients to a leaf
-            l = loss(z, y, i)
-            if move: g = _unit(gradient(l, a))
-        a,l,right = a.detach(),l.detach(),correct(z, y)
-        worse = (l>top) | ~right                                        # a broken image stays as it was broken
-        adv[i[worse]],top,ok[i[~right]] = a[worse],torch.maximum(top, l),False
-        if not move or not right.any(): break
-        if not right.all(): x,y,i,a,g,top = (o[right] for o in (x,y,i,a,g,top))
-        a = attack.step(x, a, g)
-    return ok,adv
 
 # %% ../nbs/202_finetuning.ipynb #e6281a20
 def accuracy(

@@ -5,20 +5,22 @@
 # %% auto #0
 __all__ = ['SeededPGD', 'with_seed', 'attacked', 'image_losses', 'attack_path', 'loss_slice', 'on_slice', 'embed_pairs', 'pca',
            'neighbours', 'umap', 'write_embeddings', 'read_embeddings', 'ridge_head', 'branch_table', 'norm_statistics',
-           'evidence', 'checked']
+           'evidence', 'checked', 'jensen_shannon', 'agreement_gap', 'recognition_gap', 'variance_split', 'style_probe',
+           'content_probe', 'consistency', 'independence', 'independence_curves']
 
 # %% ../nbs/32_probes.ipynb #f3029551
 import os,re,warnings,zipfile,zlib
-from dataclasses import asdict,dataclass,is_dataclass
+from dataclasses import asdict,dataclass,is_dataclass,replace
 from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
 from .attacks import PGD,Linf
 from .losses import nt_xent,unit
+from .methods.air import agreement,along_path,recognition
 from .finetuning import branch_of
 from .models import DualBN
-from .tools import evaluating,frozen,replacing
+from .tools import evaluating,frozen,replacing,seeded
 
 # %% ../nbs/32_probes.ipynb #9a9e1ad1
 @dataclass(frozen=True)
@@ -357,3 +359,116 @@ def _dated(reports, after):
             for epoch,r in sorted(dated, key=lambda d: d[0])]
 
 def _spent(record): return {k:record[k] for k in ('seconds','step') if record and k in record}
+
+# %% ../nbs/32_probes.ipynb #7a8db465
+def jensen_shannon(p, q):
+    "Jensen–Shannon divergence along the last axis: from 0 to log 2"
+    m = (p+q)/2
+    return ((torch.xlogy(p,p) + torch.xlogy(q,q) - 2*torch.xlogy(m,m)).sum(-1)/2).clamp_min(0)
+
+def agreement_gap(
+    zs,       # embeddings of the same images under A styles, (A,N,d)
+    z0,       # of the images, (N,d)
+    t=.5,     # temperature
+    advs=None,# of the adversaries of `zs`, (A,N,d): the gap along the path through them
+):            # (A,A) between every two styles
+    "How differently two styles distribute agreement over the images"
+    advs = [None]*len(zs) if advs is None else advs
+    p = torch.stack([(agreement(z, z0, t) if a is None else along_path(a, z, z0, t)).flatten() for z,a in zip(zs, advs)])
+    p = p/p.sum(-1, keepdim=True)
+    return jensen_shannon(p[:,None], p[None])
+
+def recognition_gap(
+    zs,   # (A,N,d)
+    z0,   # (N,d)
+    t=.5, # temperature
+):        # (A,A) gap, mean over images; (A,) share of images recognised as themselves
+    "How differently two styles make an image be recognised, and how often it is recognised at all"
+    p = torch.stack([recognition(z, z0, t).view(len(z0), -1) for z in zs])          # (A,N,N)
+    own = torch.arange(len(z0), device=z0.device)
+    return torch.stack([jensen_shannon(p, o).mean(-1) for o in p]),(p.argmax(-1)==own).float().mean(-1)
+
+def variance_split(
+    zs # (A,N,d)
+):     # dict of three shares, which sum to 1
+    "How much of the variance of (unit) embeddings comes with the image, with the style, and with both together"
+    z = unit(zs.double()); z = z - z.mean((0,1))
+    total = z.square().sum()
+    image,style = len(z)*z.mean(0).square().sum()/total,z.shape[1]*z.mean(1).square().sum()/total
+    return dict(image=float(image), style=float(style), both=float(1-image-style))
+
+def _ridge(z, y, penalty=1e-2):
+    "A linear map fitted to a random half of the rows: its predictions for the other half, the truth there, and the mean of the first"
+    z,y = torch.cat([unit(z), torch.ones_like(z[:,:1])], 1).double(),y.double()
+    i,j = torch.randperm(len(z), generator=torch.Generator().manual_seed(0)).to(z.device).chunk(2)
+    w   = torch.linalg.solve(z[i].T@z[i] + penalty*torch.eye(z.shape[1], dtype=z.dtype, device=z.device), z[i].T@y[i])
+    return z[j]@w,y[j],y[i].mean(0)
+
+def style_probe(
+    z, # embeddings, (N,d)
+    s, # factors of style, (N,k)
+):     # (k,) R² on held-out images, 0 where nothing can be read
+    "How well a linear map reads each factor of style from the embedding"
+    guess,truth,mean = _ridge(z, s)
+    return (1 - (guess-truth).square().sum(0)/(mean-truth).square().sum(0)).clamp_min(0).float()
+
+def content_probe(
+    z, # embeddings, (N,d)
+    c, # content, (N,)
+):     # accuracy on held-out images
+    "How well a linear classifier reads content from the embedding"
+    guess,truth,_ = _ridge(z, F.one_hot(c))
+    return float((guess.argmax(1)==truth.argmax(1)).float().mean())
+
+def consistency(
+    zs,  # (A,N,d)
+    advs,# of their adversaries, (A,N,d)
+):       # dict(distance, spread, rank)
+    "Distance of views to their adversaries: its mean, its standard deviation over styles, and whether styles rank images alike (Spearman)"
+    d = 1-(unit(zs)*unit(advs)).sum(-1)                                            # (A,N)
+    r = torch.corrcoef(d.argsort(1).argsort(1).double())
+    return dict(distance=float(d.mean()), spread=float(d.std(0).mean()), rank=_off_diagonal(r))
+
+def _off_diagonal(m): return float((m.sum()-m.diagonal().sum())/(m.numel()-len(m)))
+
+def independence(
+    net,          # `Encoder`
+    x,            # images in [0,1], (N,C,H,W)
+    styled,       # the same images under each of A styles, A batches like `x`
+    attack=None,  # `PGD`: finds the adversary of each view, which `net` sees through `adv`
+    content=None, # (N,), to be read by a probe
+    style=None,   # (N,k), likewise
+    t=.5,         # temperature
+    bn=None,      # branch of the views; the first if None
+    adv='adv',    # branch of the adversaries
+):                # dict of numbers
+    "How independent of style an encoder is: all measurements of this page"
+    with evaluating(net), frozen(net), torch.no_grad():
+        z0,zs = net(x, bn),torch.stack([net(v, bn) for v in styled])
+        (gap,own),split = recognition_gap(zs, z0, t),variance_split(zs)
+        out = dict(agreement_gap=_off_diagonal(agreement_gap(zs, z0, t)), recognition_gap=_off_diagonal(gap), recognised=float(own.mean()), **{f'variance_{k}':v for k,v in split.items()})
+        if content is not None: out['content'] = content_probe(z0, content)
+        if style   is not None: out['style'] = float(style_probe(z0, style).mean())
+        if attack  is not None:
+            advs = torch.stack([net(attack(lambda a: nt_xent(net(a, adv), z, t=t), v), adv) for v,z in zip(styled, zs)])
+            out |= dict(path_gap=_off_diagonal(agreement_gap(zs, z0, t, advs)), **consistency(zs, advs))
+    return out
+
+def independence_curves(
+    net,                             # `Encoder`
+    x,                               # images in [0,1], (N,C,H,W)
+    augment,                         # `views()`, takes a strength
+    attack,                          # `PGD`; its radius is varied
+    eps=(0,2,4,8,16),                # radii, in /255, at the augmentation's own strength
+    strengths=(1.,.75,.5,.25,.05),   # of the augmentation, at the attack's own radius
+    n=4,                             # styles: draws of the augmentation
+    seed=0,                          # of the draws, the same for all points
+    **kw                             # of `independence`
+):                                   # list of dicts with eps (in /255), strength, and the measurements
+    "`independence` as the attack grows, and as the augmentation weakens"
+    own,points = round(255*attack.ball.eps, 6),[]
+    for e,s in [(e, augment.strength) for e in eps] + [(own, s) for s in strengths]:
+        with seeded(seed, x.device):
+            stronger = replace(attack, ball=replace(attack.ball, eps=e/255), alpha=attack.alpha*e/own)
+            points.append(dict(eps=e, strength=s, **independence(net, x, [augment(x, s) for _ in range(n)], stronger, **kw)))
+    return points

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 from .attacks import PGD,Linf
-from .finetuning import correct,odds_loss,worst_case
+from .attacks import correct,odds_loss,worst_case
 
 # %% ../nbs/205_searches.ipynb #45c14b72
 def margin_loss(z, y, i=None): return z.scatter(1, y[:,None], -torch.inf).amax(1) - z.gather(1, y[:,None])[:,0]

@@ -15,7 +15,8 @@ from typing import Any
 import torch
 from torch import nn
 from .attacks import PGD,Linf
-from .finetuning import Classifier,ce_loss,gradient,correct,odds_loss,worst_case,trained
+from .attacks import ce_loss,correct,gradient,odds_loss,worst_case
+from .finetuning import Classifier,trained
 from .models import DualBN
 from .searches import Attack
 from .tools import device_of,fingerprints,measuring,to_float

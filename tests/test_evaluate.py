@@ -11,7 +11,8 @@ from robustfm.datasets import digits
 from robustfm.searches import Attack,dlr_loss,margin_loss,named_attacks
 from robustfm.verdicts import advice,lint
 from robustfm.evaluation import evaluate,load_report,robustness_curve,standard_error
-from robustfm.finetuning import accuracy,ce_loss,select_model,finetune,odds_loss,worst_case
+from robustfm.attacks import ce_loss,odds_loss,worst_case
+from robustfm.finetuning import accuracy,select_model,finetune
 from robustfm.tools import measuring,pixels
 from robustfm.methods.acl import ACL
 from robustfm.models import Encoder,tiny

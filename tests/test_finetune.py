@@ -2,11 +2,11 @@
 from copy import deepcopy
 import pytest, torch
 import torch.nn.functional as F
-from robustfm.attacks import PGD,Linf
+from robustfm.attacks import PGD,Linf,worst_case
 from robustfm.data import Batches,Images
 from robustfm.datasets import digits
 from robustfm.finetuning import (AFF, ALF, Classifier, NearPGD, accuracy, select_model, logit_kl, finetune, 
-                               multistep, one_branch, protocols, worst_case, semi_supervised, )
+                               multistep, one_branch, protocols, semi_supervised, )
 from robustfm.methods.autolora import AutoLoRa,AutoRate
 from robustfm.tools import fingerprints,measuring
 from robustfm.models import Encoder,tiny

@@ -9,12 +9,13 @@ from robustfm.augment import crop_flip
 from robustfm.datasets import digits
 from robustfm.losses import cos,kl,minibatches,nt_xent,unit
 from robustfm.methods.acl import ACL
-from robustfm.methods.air import (AIR, agreement, agreement_gap, air, consistency, content_probe, independence_curves, jensen_shannon, kl_general,
-    kl_renorm, kl_reversed, recognition, recognition_gap, released_kl, rowwise, sir, style_probe, variance_split)
+from robustfm.methods.air import AIR,agreement,air,kl_general,kl_renorm,kl_reversed,recognition,released_kl,rowwise,sir
 from robustfm.methods.deacl import DeACL,Teacher
 from robustfm.methods.dynacl import DynACL,strength_at,weight_at
 from robustfm.models import Encoder,tiny
 from robustfm.methods.lp_aft import lp_aft
+from robustfm.probes import (agreement_gap, consistency, content_probe, independence_curves, jensen_shannon,
+    recognition_gap, style_probe, variance_split)
 from robustfm.tools import Table
 from robustfm.recipes import build,recipe,recipes,reference_results
 from test_papers_all import aug, pgd, small

@@ -17,7 +17,8 @@ from robustfm.methods.deacl import DeACL
 from robustfm.methods.dynacl import DynACL
 from robustfm.methods.rocl import RoCL
 from robustfm.models import Encoder,projector,resnet18,tiny
-from robustfm.objective import SimCLR,step_cost
+from robustfm.costs import step_cost
+from robustfm.objective import SimCLR
 from robustfm.train import steps
 sys.path.insert(0, str(Path(__file__).parent/'bench'))
 import compare_methods

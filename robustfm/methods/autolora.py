@@ -10,7 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 import torch.nn.functional as F
-from ..finetuning import NearPGD,SFF,ce_loss,defaults,logit_kl,objectives,schedules
+from ..attacks import ce_loss
+from ..finetuning import NearPGD,SFF,defaults,logit_kl,objectives,schedules
 from ..tools import frozen
 
 # %% ../../nbs/203_autolora.ipynb #a6704525

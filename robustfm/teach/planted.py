@@ -9,7 +9,7 @@ __all__ = ['planted_kinds', 'Planted', 'planted', 'check_attack']
 import torch
 from torch import nn
 from ..attacks import PGD,Linf
-from ..finetuning import ce_loss
+from ..attacks import ce_loss
 from ..searches import Attack
 
 # %% ../../nbs/405_planted.ipynb #ced104e8

@@ -71,7 +71,7 @@ bench: setup
 	@for f in tests/bench/bench_*.py; do echo "== $$f"; $(V)/bin/python $$f $(ARGS) || exit 1; done
 
 export: setup
-	$(V)/bin/nbdev_export
+	$(V)/bin/python tests/house.py export
 	$(V)/bin/nbdev_clean
 	$(V)/bin/python tests/house.py readme
 

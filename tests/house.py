@@ -1,5 +1,6 @@
 """Keeps the notebooks in order: what they are, how they are run, and what is rendered from them.
 
+    python tests/house.py export               notebooks -> robustfm/
     python tests/house.py run [NOTEBOOK ...]   execute in place, storing outputs (all notebooks, or those named)
     python tests/house.py readme               nbs/index.ipynb -> README.md
     python tests/house.py docs                 every notebook -> _docs/, pages that need no network (tests/docsite.py)"""
@@ -49,6 +50,18 @@ def imports(tree):
         elif isinstance(n, ast.ImportFrom) and not n.level:
             yield n.lineno, n.module
             yield from ((n.lineno, f'{n.module}.{a.name}') for a in n.names)
+
+# --- writing the modules
+
+def export():
+    "What `nbdev_export` does, with `__all__` no wider than the rest"
+    import textwrap
+    from nbdev import maker
+    from nbdev.doclinks import nbdev_export
+    class Narrow(textwrap.TextWrapper):
+        def __init__(self, width=0, **kw): super().__init__(width=99, **kw)    # `__all__ = ` stands before the first line
+    maker.TextWrapper = Narrow
+    nbdev_export.__wrapped__()
 
 # --- running one
 
@@ -165,6 +178,7 @@ def pictures():
 
 def main(what='', *names):
     if what=='readme': (root/'README.md').write_text(readme(), encoding='utf-8')
+    elif what=='export': export()
     elif what=='pictures': pictures()
     elif what=='docs':
         from docsite import docs

@@ -32,7 +32,7 @@ def evaluating(
 def frozen(
     *models # modules whose parameters need no gradient for a while
 ):
-    "No parameter gradients within: an attack needs those of its input, and saves a third of the backward pass"
+    "No parameter gradients within: an attack needs those of its input, which saves a third of the backward"
     ps = [p for model in models for p in model.parameters() if p.requires_grad]
     for p in ps: p.requires_grad_(False)
     try: yield
@@ -266,7 +266,7 @@ def check_weights(
         if name.endswith('running_var'): least = 0.
         if name.endswith('std'): least = torch.finfo(t.dtype).tiny
         if not t.isfinite().all() or (least is not None and (t<least).any()):
-            raise ValueError(f"{who}: {name} holds what no weight can be (no number, or a negative variance)")
+            raise ValueError(f"{who}: {name} holds values that no weight has (not finite, or below 0)")
     return tensors
 
 def fill(

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['stems', 'backbones', 'imagenet_stats', 'resnet18', 'resnet34', 'resnet50', 'PreAct',
-           'WideResNet', 'wrn28_10', 'tiny', 'projector', 'DualBN', 'split_bn', 'Encoder']
+           'WideResNet', 'wrn28_10', 'tiny', 'projector', 'DualBN', 'split_bn', 'Encoder',
+           'rebuild', 'trained', 'branch_of', 'one_branch']
 
 # %% ../nbs/05_models.ipynb #60bab8e8
 import json,os
@@ -206,17 +207,57 @@ class Encoder(nn.Module):
     ):                # in evaluation mode; `.card` holds what `save` was told
         "The encoder of a file written by `save`: every tensor of it, or an error"
         tensors,meta = read_tensors(path)
-        try: meta = json.loads(meta['robustfm']); spec = meta['spec']; branches,stats = tuple(spec['branches']),spec['stats']
+        try: meta = json.loads(meta['robustfm']); spec = meta['spec']
         except (KeyError,TypeError,ValueError): raise ValueError(f"{path} was not written by Encoder.save: use load_released for other people's checkpoints") from None
-        if backbone is None:
-            kw = dict(spec['backbone'] or {}); arch = kw.pop('arch', None)
-            if arch not in backbones: raise ValueError(f"{path} holds a backbone of your own ({arch}): pass it as backbone=")
-            backbone = backbones[arch](**kw)
-        if proj is None and spec['proj'] is None: raise ValueError(f"{path} holds a projector of your own: pass it as proj=")
-        net = cls(backbone, branches, proj or projector(**spec['proj']), stats)
+        net = rebuild(spec, backbone, proj, path)
         try: net.load_state_dict(tensors)
         except RuntimeError as e: raise ValueError(f"{path} does not fit its own description: {str(e).splitlines()[1].strip()}") from None
         net.card = meta.get('card', {})
         return net.eval()
 
     def extra_repr(self): return f'branches={self.branches}, num_features={self.num_features}'
+
+# %% ../nbs/05_models.ipynb #a7f21a47
+def rebuild(
+    spec,            # an encoder's `.spec`
+    backbone=None,   # needed only if the backbone is not one of `backbones`
+    proj=None,       # likewise, for a projector not made by `projector`
+    who='this spec', # how to name it in an error
+):                   # `Encoder`, not trained
+    "Build an encoder again from its description"
+    if backbone is None:
+        kw   = dict(spec['backbone'] or {})
+        arch = kw.pop('arch', None)
+        if arch not in backbones: raise ValueError(f"{who} holds a backbone of your own ({arch}): pass it as backbone=")
+        backbone = backbones[arch](**kw)
+    if proj is None and spec['proj'] is None: raise ValueError(f"{who} holds a projector of your own: pass it as proj=")
+    return Encoder(backbone, tuple(spec['branches']), proj or projector(**spec['proj']), spec['stats'])
+
+# %% ../nbs/05_models.ipynb #561fc9dc
+def trained(
+    net, # `Encoder`
+    bn   # branch
+):       # bool
+    "Have the norms of this branch ever seen a batch?"
+    return any(m.bns[bn].num_batches_tracked>0 for m in net.modules() if isinstance(m, DualBN))
+
+def branch_of(
+    net,    # `Encoder`
+    bn=None # wanted
+):          # a branch that `net` has
+    "The branch `bn`; if none is named, 'adv' where that was trained, else the first"
+    if len(net.branches)==1: return net.branches[0]
+    if bn is None: return 'adv' if 'adv' in net.branches and (trained(net, 'adv') or not trained(net, net.branches[0])) else net.branches[0]
+    if bn not in net.branches: raise ValueError(f"no branch {bn!r} in this encoder: it has {', '.join(map(repr, net.branches))}")
+    return bn
+
+def one_branch(
+    net,    # `Encoder`
+    bn=None # branch to keep; see `branch_of`
+):          # a copy without the others
+    "The plain network that an encoder is through one branch"
+    net,bn = deepcopy(net),branch_of(net, bn)
+    for m in net.modules():
+        if isinstance(m, DualBN): m.bns,m.branch = nn.ModuleDict({bn:m.bns[bn]}),bn
+    net.branches,net.spec = (bn,),net.spec|dict(branches=[bn])
+    return net

@@ -19,8 +19,7 @@ import torch.nn.functional as F
 from .attacks import PGD,Linf
 from .losses import nt_xent,unit
 from .methods.air import agreement,along_path,recognition
-from .finetuning import branch_of
-from .models import DualBN
+from .models import DualBN,branch_of
 from .tools import evaluating,frozen,replacing,seeded
 
 # %% ../nbs/32_probes.ipynb #9a9e1ad1

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 from .tools import read_tensors,replacing
-from .models import Encoder,backbones,projector
+from .models import Encoder,rebuild
 from .train import compiled,engine,optimizer,steps,warmup_cosine
 
 # %% ../nbs/201_runs.ipynb #61fea0a2
@@ -114,7 +114,7 @@ class Run:
         if (p := self.path/'encoder.safetensors').exists(): return Encoder.load(p)
         if not self.checkpoint.exists(): raise FileNotFoundError(f"{self.path} has no encoder yet: its first checkpoint is still to come")
         spec,state = self.config['encoder'],load_state(self.checkpoint)['objective']
-        kw = dict(spec['backbone']); net = Encoder(backbones[kw.pop('arch')](**kw), spec['branches'], projector(**spec['proj']), spec['stats'])
+        net = rebuild(spec, who=self.path)
         net.load_state_dict({k.removeprefix('net.'):v for k,v in state.items() if k.startswith('net.')})
         return net.eval()
 

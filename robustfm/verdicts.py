@@ -16,8 +16,8 @@ import torch
 from torch import nn
 from .attacks import PGD,Linf
 from .attacks import ce_loss,correct,gradient,odds_loss,worst_case
-from .finetuning import Classifier,trained
-from .models import DualBN
+from .finetuning import Classifier
+from .models import DualBN,trained
 from .searches import Attack
 from .tools import device_of,fingerprints,measuring,to_float
 

@@ -22,7 +22,7 @@ from . import tools
 from .tools import to_float
 from .figures import *
 from .figures import _arr,_config
-from .finetuning import branch_of
+from .models import branch_of
 from .probes import *
 from .marks import static
 

@@ -17,8 +17,8 @@ from dataclasses import asdict,dataclass,field
 from pathlib import Path
 import torch
 from torch import nn
-from .finetuning import Classifier,branch_of
-from .models import DualBN,Encoder,backbones,imagenet_stats,projector
+from .finetuning import Classifier
+from .models import DualBN,Encoder,branch_of,backbones,imagenet_stats,projector
 from .tools import evaluating,read_tensors,replacing
 
 # %% ../nbs/210_zoo.ipynb #baaab3d9

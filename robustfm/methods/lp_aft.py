@@ -9,7 +9,8 @@ __all__ = ['published', 'lp_aft']
 import torch
 from ..augment import crop_flip
 from ..data import Batches,Images
-from ..finetuning import AFF,NearPGD,finetune,multistep,one_branch
+from ..models import one_branch
+from ..finetuning import AFF,NearPGD,finetune,multistep
 from .advcl import pseudo_labels
 from ..train import engine,steps
 

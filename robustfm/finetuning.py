@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['objectives', 'schedules', 'defaults', 'protocols', 'transfers', 'Classifier', 'SFF', 'SLF',
-           'ALF', 'NearPGD', 'logit_kl', 'AFF', 'Distilled', 'accuracy', 'select_model',
-           'multistep', 'finetune', 'semi_supervised']
+           'ALF', 'logit_kl', 'AFF', 'Distilled', 'accuracy', 'select_model', 'multistep',
+           'finetune', 'semi_supervised']
 
 # %% ../nbs/202_finetuning.ipynb #ee7c3c15
 import json
@@ -99,12 +99,6 @@ class ALF(SLF):
     def inputs(self, x, y): return self.perturb(lambda a: ce_loss(self.net(a), y), self.view(x))
 
 # %% ../nbs/202_finetuning.ipynb #a5668fa8
-@dataclass(frozen=True)
-class NearPGD(PGD):
-    "PGD that starts beside the images, as TRADES does"
-    noise: float = .001 # standard deviation of the start
-    def start(self, x): return x + self.noise*torch.randn_like(x)
-
 def logit_kl(
     p, # logits (N,C)
     q, # logits (N,C)
@@ -115,7 +109,7 @@ def logit_kl(
 
 class AFF(SFF):
     "Adversarial full fine-tuning with TRADES"
-    def __init__(self, net, augment=None, attack=NearPGD(steps=10),
+    def __init__(self, net, augment=None, attack=PGD(start='near', steps=10),
         beta=6.,  # weight of the divergence
         dual=None # clean images through the branch 'clean'? None: where there is one; False: one branch for both
     ):

@@ -66,11 +66,11 @@ class Attack:
         return f'{what}, {type(self.ball).__name__} ε={self.ball.eps*255:g}/255, {self.steps} {unit}{size}' + (f', {self.restarts} restarts' if self.restarts>1 else '') + (', best iterate' if size else '')
 
 # %% ../nbs/205_searches.ipynb #33ed1fa1
-def _climb(loss, **kw): return lambda o,clf,x,y: worst_case(clf, x, y, o.pgd(**kw), loss)
+def _climb(loss, **kw): return lambda o,clf,x,y: worst_case(clf, x, y, o.pgd(**kw), loss, 'zero')
 
 def _clean(o, clf, x, y): return correct(clf(x), y),x
 
-def _fgsm(o, clf, x, y): return worst_case(clf, x, y, PGD(o.ball, alpha=o.ball.eps, steps=1, random_start=False))
+def _fgsm(o, clf, x, y): return worst_case(clf, x, y, PGD(o.ball, alpha=o.ball.eps, steps=1, start='none'), missing='zero')
 
 def _dlr(o, clf, x, y):
     z = clf(x)
@@ -78,7 +78,7 @@ def _dlr(o, clf, x, y):
     ok,adv = torch.ones_like(y, dtype=torch.bool),x.clone()
     for t in z.scatter(1, y[:,None], -torch.inf).topk(min(o.targets, z.shape[1]-1)).indices.T:
         i = ok.nonzero()[:,0]
-        if len(i): ok[i],adv[i] = worst_case(clf, x[i], y[i], o.pgd(), lambda z,y,k,t=t[i]: dlr_loss(z, y, t[k]))
+        if len(i): ok[i],adv[i] = worst_case(clf, x[i], y[i], o.pgd(), lambda z,y,k,t=t[i]: dlr_loss(z, y, t[k]), 'zero')
     return ok,adv
 
 def _feature(o, clf, x, y):
@@ -89,7 +89,7 @@ def _feature(o, clf, x, y):
     try:
         clf(x)
         h = caught['h'].detach()
-        return worst_case(clf, x, y, o.pgd(), lambda z,y,i: (caught['h']-h[i]).flatten(1).pow(2).sum(1))
+        return worst_case(clf, x, y, o.pgd(), lambda z,y,i: (caught['h']-h[i]).flatten(1).pow(2).sum(1), 'zero')
     finally: hook.remove()
 
 def _noise(o, clf, x, y):

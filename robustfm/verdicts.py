@@ -170,10 +170,10 @@ def _dynamic(clf, x, y, ok, ball, full, surrogate, C, weak, behind):
             if len(i): ok = ok.clone(); ok[i] = a(clf, x[i], y[i])[0]
         return ok
     def at(a, loss=odds_loss):
-        with torch.enable_grad(): a = a.clone().requires_grad_(); return gradient(loss(clf(a.view_as(a)), y), a)
+        with torch.enable_grad(): a = a.clone().requires_grad_(); return gradient(loss(clf(a.view_as(a)), y), a, 'zero')
     none = lambda g: (g==0).flatten(1).all(1)
     all_,t = torch.ones_like(ok),min(ball.eps/4, 2/255)
-    start = PGD(ball).start(x).clamp(t, 1-t)
+    start = PGD(ball).begin(x).clamp(t, 1-t)
     g = at(start)
     rounded,gone = (o.float().mean().item() for o in (none(at(x, ce_loss)),none(at(x))|none(g)))
     v = _judge('gradients', rounded, .05, 2., m, f'zero for {gone:.0%} of images; cross-entropy rounds to zero for {rounded:.0%}')
@@ -230,7 +230,7 @@ def _dynamic(clf, x, y, ok, ball, full, surrogate, C, weak, behind):
         route = next((b for b in clf.net.branches if b!=clf.bn and trained(clf.net, b)), None)
         if route: surrogate = lambda a: clf(a, bn=route)
     if surrogate is None: yield Verdict('transfer', 'skip', None, 0, 'no surrogate= was given', advice['transfer']); return
-    with nullcontext() if route else measuring(surrogate): moved = worst_case(surrogate, x, y, PGD(ball, steps=steps))[1]
+    with nullcontext() if route else measuring(surrogate): moved = worst_case(surrogate, x, y, PGD(ball, steps=steps), missing='zero')[1]
     hit = lost(white, white & correct(clf(moved), y))
     yield _judge('transfer', hit, .01, .05, m, f'examples of {f"branch {route!r}" if route else "the surrogate"} break {hit:.1%} that white-box attacks left')
 
@@ -261,7 +261,7 @@ def _verdicts(done, work, clf, data, twin, right, worst, ball, C, full=False, m=
     if worst.any():
         i = i[_spread(len(i), m or (128 if full else 32))]
         done = [*done,*_timed(work, _dynamic(clf, _as_float(data.x[i].to(dev)), data.y[i].to(dev), worst[i].to(dev), ball, full, surrogate, C, weak, behind))]
-    done = [*done,*_timed(work, _unchanged(clf, twin, PGD(ball).start(_as_float(data.x[_spread(len(data.x), 32)].to(dev)))))]
+    done = [*done,*_timed(work, _unchanged(clf, twin, PGD(ball).begin(_as_float(data.x[_spread(len(data.x), 32)].to(dev)))))]
     why  = "checks='full' runs it" if worst.any() else 'no image survived: there is nothing to doubt'
     done = {v.name:v for v in done}
     return [done.get(n) or Verdict(n, 'skip', None, 0, why, advice[n]) for n in advice]

@@ -14,11 +14,11 @@ class Recording:
 @dataclass(frozen=True)
 class RecordingPGD(PGD):
     said: list = None
-    def start(self, x): self.said.append(super().start(x)); return self.said[-1]
+    def begin(self, x): self.said.append(super().begin(x)); return self.said[-1]
 
 def recorded(o):
     "The same objective, which remembers its views and where its attacks began"
-    o.augment,o.attack = Recording(o.augment),RecordingPGD(**{k:getattr(o.attack, k) for k in ('ball','alpha','steps','random_start')}, said=[])
+    o.augment,o.attack = Recording(o.augment),RecordingPGD(**{k:getattr(o.attack, k) for k in ('ball','alpha','steps','start')}, said=[])
     return o
 
 def embed(net, x, bn):

@@ -51,8 +51,8 @@ def test_pgd_agrees_with_foolbox(clf, known):
     x,y = known
     for start in (False,True):
         torch.manual_seed(1); _,theirs,broken = fb.attacks.LinfPGD(abs_stepsize=EPS/4, steps=20, random_start=start)(fb.PyTorchModel(clf, bounds=(0,1)), x, y, epsilons=EPS)
-        torch.manual_seed(1); ours = PGD(Linf(EPS), steps=20, random_start=start)(lambda a: ce_loss(clf(a), y), x)
-        with measuring(clf, 1): ok,_ = worst_case(clf, x, y, PGD(Linf(EPS), steps=20, random_start=start))
+        torch.manual_seed(1); ours = PGD(Linf(EPS), steps=20, start='random' if start else 'none')(lambda a: ce_loss(clf(a), y), x)
+        with measuring(clf, 1): ok,_ = worst_case(clf, x, y, PGD(Linf(EPS), steps=20, start='random' if start else 'none'))
         assert (ours-theirs).abs().flatten(1).amax(1).lt(1e-5).float().mean()>.97       # a sign of a gradient near zero may differ
         assert abs(ok.float().mean()-(1-broken.float().mean()))<=.005
 
@@ -134,7 +134,7 @@ def test_cost_is_that_of_the_arithmetic(clf, data):
     with measuring(clf, 0):
         ok = clf(x).argmax(1)==y; x,y = x[ok],y[ok]; torch.manual_seed(0)
         left,p = torch.ones(len(x), dtype=torch.bool),PGD(Linf(EPS), steps=20)
-        a = p.start(x)
+        a = p.begin(x)
         for k in range(21):
             need += int(left.sum())
             with torch.enable_grad(): o = a.requires_grad_(); z = clf(o.view_as(o)); g, = torch.autograd.grad(ce_loss(z, y).sum(), o)
@@ -390,7 +390,7 @@ def test_attacks_find_what_is_planted():
 
 @pytest.mark.parametrize('wrong,what', [
     (lambda clf,x,y: x, 'linear: 0% found'), (lambda clf,x,y: x+.5, 'outside'), (lambda clf,x,y: x*float('nan'), 'not a number'), (lambda clf,x,y: x[:1], 'returned'),
-    (lambda clf,x,y: PGD(steps=10)(lambda a: -ce_loss(clf(a), y), x), 'climbed, not descended'), (lambda clf,x,y: PGD(steps=20, random_start=False)(lambda a: ce_loss(clf(a), y), x), 'random point'),
+    (lambda clf,x,y: PGD(steps=10)(lambda a: -ce_loss(clf(a), y), x), 'climbed, not descended'), (lambda clf,x,y: PGD(steps=20, start='none')(lambda a: ce_loss(clf(a), y), x), 'random point'),
     (lambda clf,x,y: (clf.train(),x)[1], 'training mode')])
 def test_broken_attacks_are_told_why(wrong, what):
     with pytest.raises(AssertionError, match=what): check_attack(wrong)

@@ -5,14 +5,14 @@ import torch.nn.functional as F
 from robustfm.attacks import PGD,Linf,worst_case
 from robustfm.data import Batches,Images
 from robustfm.datasets import digits
-from robustfm.finetuning import (AFF, ALF, Classifier, NearPGD, accuracy, select_model, logit_kl, finetune, 
+from robustfm.finetuning import (AFF, ALF, Classifier, accuracy, select_model, logit_kl, finetune, 
                                multistep, protocols, semi_supervised, )
 from robustfm.methods.autolora import AutoLoRa,AutoRate
 from robustfm.tools import fingerprints,measuring
 from robustfm.models import Encoder,one_branch,tiny
 
 quick = dict(epochs=1, show=False)
-near,pgd = NearPGD(Linf(.1), steps=2),PGD(Linf(.1), steps=2)
+near,pgd = PGD(start='near', Linf(.1), steps=2),PGD(Linf(.1), steps=2)
 
 @pytest.fixture(scope='module')
 def data(): return digits()

@@ -319,7 +319,7 @@ def test_attack_works_and_leaves_no_trace(train):
 def test_two_attacks_are_independent(train):
     "Attacked together or each alone: the same images"
     torch.manual_seed(0)
-    o = AdvCL(small(), aug, PGD(Linf(.15), .05, 3, random_start=False), K, weak=weak)
+    o = AdvCL(small(), aug, PGD(Linf(.15), .05, 3, start='none'), K, weak=weak)
     x,y = next(iter(Batches(labelled(train), bs=32)))
     ys  = label_columns(y, 32, K)
     with torch.no_grad(): z = [v.detach() for v in o.net.embed(x, x, high_frequency(x), bn='clean')]

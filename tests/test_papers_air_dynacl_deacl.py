@@ -175,7 +175,7 @@ def test_dynacl_at_the_start_is_acl():
     net,x = Encoder(tiny(width=4)),torch.rand(16,1,8,8)
     still = lambda x,s=None: x
     go = lambda o: o(x)[0].item()
-    o = PGD(Linf(.1), steps=2, random_start=False)
+    o = PGD(Linf(.1), steps=2, start='none')
     assert go(DynACL(copy.deepcopy(net), still, o))==pytest.approx(go(ACL(copy.deepcopy(net), still, o)), rel=1e-5)
     late = DynACL(copy.deepcopy(net), still, o); late.progress = .975
     assert go(late)==pytest.approx(go(ACL(copy.deepcopy(net), still, o, weight=2/3*.95)), rel=1e-5)
@@ -199,7 +199,7 @@ def test_deacl_is_bounded_and_blind_to_length():
         def features(self, x, bn=None): return self.c*(x.flatten(1)@self.w)
         def forward(self, x): return self.features(x)
     x,still = torch.rand(12,1,8,8, dtype=torch.float64),lambda x: x
-    o = PGD(Linf(.1), steps=2, random_start=False)
+    o = PGD(Linf(.1), steps=2, start='none')
     got = [DeACL(Scaled(c), Scaled(d, 1), still, o, lam=2.)(x)[0].item() for c,d in ((1,1),(7,1),(1,.1))]
     assert got[0]==pytest.approx(got[1], abs=1e-5) and got[0]==pytest.approx(got[2], abs=1e-5) and -3-1e-5<=got[0]<=3
     p = torch.randperm(12)

@@ -64,7 +64,7 @@ def test_batch_gains_are_sums_of_image_gains(make):
     torch.testing.assert_close(t.gradient([3]), i.gradient(list(range(48, 64))), rtol=1e-4, atol=1e-6)
 
 def test_table_does_not_depend_on_how_much_goes_at_once():
-    o = warmed(); o.augment,o.attack = lambda x: x.roll(1, 3),replace(weak, random_start=False)
+    o = warmed(); o.augment,o.attack = lambda x: x.roll(1, 3),replace(weak, start='none')
     batches = RCS(o, train, valid, .2, 0, bs=16).candidates(0)
     a,b = (gradients(o, train, batches, at_once=n).full for n in (16,512))
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)

@@ -66,7 +66,7 @@ def test_fp16_attack_scales_its_loss_by_a_constant():
     "Gradients below fp16's smallest number would be 0, and the attack would stand still"
     x = torch.rand(4, 3, 8, 8)
     objective = acl(steps=3)
-    objective.attack = PGD(Linf(.03), steps=3, random_start=False)
+    objective.attack = PGD(Linf(.03), steps=3, start='none')
     weigh = lambda a: a.half().float().sum()*2.**-27
     assert objective.perturb(weigh, x).equal(x)
     with torch.autocast('cpu', torch.float16): assert (objective.perturb(weigh, x)-x).abs().max()>.02

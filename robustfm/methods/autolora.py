@@ -10,8 +10,8 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 import torch.nn.functional as F
-from ..attacks import ce_loss
-from ..finetuning import NearPGD,SFF,defaults,logit_kl,objectives,schedules
+from ..attacks import PGD,ce_loss
+from ..finetuning import SFF,defaults,logit_kl,objectives,schedules
 from ..tools import frozen
 
 # %% ../../nbs/203_autolora.ipynb #a6704525
@@ -30,7 +30,7 @@ class LowRank(nn.Module):
 
 class AutoLoRa(SFF):
     "Adversarial full fine-tuning with a low-rank branch for natural images and weights that set themselves"
-    def __init__(self, net, augment=None, attack=NearPGD(steps=10),
+    def __init__(self, net, augment=None, attack=PGD(start='near', steps=10),
         rank=8,       # of the branch
         route='nat',  # SA is measured through 'nat', the branch; released: 'adv', the network without it
         refresh=.25,  # epochs between two measurements of SA

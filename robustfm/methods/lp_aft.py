@@ -10,7 +10,8 @@ import torch
 from ..augment import crop_flip
 from ..data import Batches,Images
 from ..models import one_branch
-from ..finetuning import AFF,NearPGD,finetune,multistep
+from ..attacks import PGD
+from ..finetuning import AFF,finetune,multistep
 from .advcl import pseudo_labels
 from ..train import engine,steps
 
@@ -23,7 +24,7 @@ def lp_aft(
     k=10,                # clusters
     lp={},               # what differs from the published linear probing: epochs, lr, bs …
     aft={},              # and from the fine-tuning: epochs, lr, bs, milestones
-    attack=NearPGD(steps=10),
+    attack=PGD(start='near', steps=10),
     beta=6.,             # weight of TRADES' divergence
     augment=crop_flip(), # of both steps
     branches='adv',      # 'adv': one branch is left, for linear evaluation | 'both': the clean one stays, untouched

@@ -289,9 +289,10 @@ class _Views:
         self.made.append(x.roll(1 if self.n%2 else -1, 3))
         return self.made[-1]
 
+def _aside(x, ball): return (x+ball.eps/2*torch.sin(1e3*x).sign()).clamp(0,1)
+
 class _Watched(PGD):
     "An attack without chance that remembers what it was given and whether it left the norms alone"
-    def start(self, x): return (x+self.ball.eps/2*torch.sin(1e3*x).sign()).clamp(0,1)
     def __call__(self, loss, *xs):
         before = [b.clone() for b in self.net.buffers()]
         a = super().__call__(loss, *xs)
@@ -300,7 +301,7 @@ class _Watched(PGD):
 
 def _watched(f, **kw):
     "The reader's objective on a small network, its views, its attack, and the images that pass the encoder while it trains: (pixels, branch)"
-    net,aug,attack,passed = Encoder(tiny(1, 4)).double(),_Views(),_Watched(Linf(.1), steps=3, **kw),[]
+    net,aug,attack,passed = Encoder(tiny(1, 4)).double(),_Views(),_Watched(Linf(.1), steps=3, start=_aside, **kw),[]
     for k,v in dict(net=net, calls=[]).items(): object.__setattr__(attack, k, v)
     o = f(net, aug, attack)
     need(isinstance(o, Objective), f"it makes a {type(o).__name__}, not an Objective: class Mine(Objective), and call super().__init__(net, augment, attack) if you write __init__")

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from .tools import one_of,whole
 
-# %% ../nbs/06_attacks.ipynb #0cd16eab
+# %% ../nbs/06_attacks.ipynb #8b2bb754
 def _size(v, name, ball):
     "A radius or a step as a float, or one sentence"
     most = getattr(ball, 'most', math.inf)
@@ -56,7 +56,7 @@ class L2(_Ball):
     def steepest(self, g): return g/_norm(g)
     def project(self, d): return d*(self.eps/_norm(d)).clamp_max(1)
 
-# %% ../nbs/06_attacks.ipynb #cc179504
+# %% ../nbs/06_attacks.ipynb #743652a6
 @dataclass(frozen=True)
 class L1(_Ball):
     "The ball ‖δ‖₁ ≤ ε, per image: few pixels change, and much"
@@ -78,7 +78,7 @@ class L1(_Ball):
         c = ((a.sort(1, descending=True).values.cumsum(1)-self.eps)/j).amax(1, keepdim=True).clamp_min(0)
         return d.sign()*(a-c).clamp_min(0).view_as(d)
 
-# %% ../nbs/06_attacks.ipynb #44fd8ed5
+# %% ../nbs/06_attacks.ipynb #f1e9449c
 _severed = ("no gradient of the loss reaches the images: something on the way cuts it (detach, numpy, "
             "rounding). An attack cannot move, and what it measures would be no robustness")
 _inference = ("the loss holds tensors that were made in inference mode and remember no graph (labels, "
@@ -90,7 +90,7 @@ def _climb(loss, xs):
     "The loss at images, and its gradient at each batch of them: inputs only, weights get none"
     with torch.inference_mode(False), torch.enable_grad():       # also where the caller switched them off
         xs = [_usable(x).requires_grad_() for x in xs]
-        try: l = loss(*xs)
+        try: l = loss(*[x.view_as(x) for x in xs]) # views: PyTorch's FLOP counter cannot follow to a leaf
         except RuntimeError as e:
             if 'Inference tensors' in str(e): raise ValueError(_inference) from None
             raise
@@ -198,13 +198,13 @@ def _tried(clf, loss, a, y, i, move, missing):
     "Logits and losses at `a`, and the direction in which they rise"
     with torch.set_grad_enabled(move):
         a = a.detach().requires_grad_(move)
-        z = clf(a.view_as(a))                      # a view: PyTorch's FLOP counter cannot follow to a leaf
+        z = clf(a.view_as(a))
         z = z.to(torch.promote_types(z.dtype, torch.float32))
         l = loss(z, y, i)
         g = _unit(gradient(l, a, missing)) if move else None
     return z.detach(),l.detach(),g
 
-# %% ../nbs/06_attacks.ipynb #ac690c3b
+# %% ../nbs/06_attacks.ipynb #9244de09
 @torch.inference_mode(False)
 def worst_case(
     clf,            # images → logits, in evaluation mode

@@ -140,7 +140,7 @@ def test_search_keeps_the_best_iterate(data):
         def forward(self, x): m = (x.mean((1,2,3))-.55).abs()-.02; return torch.stack([m,-m], 1)
     x,y = torch.full((4,1,8,8), .5),torch.zeros(4, dtype=torch.long)
     for k in range(2,9):
-        ok,adv = worst_case(Band().eval(), x, y, PGD(Linf(.1), alpha=.025, steps=k, random_start=False))
+        ok,adv = worst_case(Band().eval(), x, y, PGD(Linf(.1), alpha=.025, steps=k, start='none'))
         assert not ok.any() and (Band()(adv).argmax(1)!=y).all()
 
 def test_accuracy_leaves_everything_as_it_was(net, data):

@@ -20,7 +20,7 @@ from torch import nn
 from ..attacks import PGD
 from ..data import Batches
 from ..tools import evaluating,frozen,generator,seeded,to_float
-from ..losses import batch_mean,minibatches
+from ..losses import mean_ce,minibatches
 from ..costs import counted
 from ..objective import Objective
 
@@ -553,6 +553,7 @@ class RCS(Coreset):
 # %% ../../nbs/109_rcs.ipynb #d3d5434d
 class SAT(Objective):
     "Supervised adversarial training: cross-entropy on the worst neighbours of labelled images (Madry et al., 2018)"
+    side_by_side = True
     def __init__(self, net, augment=None, attack=PGD(steps=10),
         bn=None, # branch; the first if None
     ):
@@ -561,5 +562,5 @@ class SAT(Objective):
 
     def terms(self, x, y):
         v  = x if self.augment is None else self.augment(x)
-        ce = lambda a: F.cross_entropy(self.net(a, self.bn), y, reduction='none')
-        return dict(ce=batch_mean(ce(self.perturb(ce, v))))
+        a  = self.perturb(lambda a: F.cross_entropy(self.net(a, self.bn), y, reduction='none'), v)
+        return dict(ce=mean_ce(self.net(a, self.bn), y))

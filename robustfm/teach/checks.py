@@ -344,7 +344,7 @@ def check_objective(f):
         i = torch.randperm(len(x))
         need(close_to(again(x[i], y[i]), first, 1e-6), "another order of the batch changes the loss: something depends on positions; pair row i of one view with row i of the other")
         with evaluating(o): both,one,two = (again(*v) if j else _side_by_side(again, *v) for j,v in enumerate(((x,y),(x[:12],y[:12]),(x[12:],y[12:]))))
-        need(close_to(both, one+two, 1e-6), f"two mini-batches side by side give {both:.4f}, one after the other {one+two:.4f}: end a term with batch_mean(…), cos or nt_xent in place of .mean(), and contrast within a mini-batch only")
+        need(close_to(both, one+two, 1e-6), f"two mini-batches side by side give {both:.4f}, one after the other {one+two:.4f}: sign your loss with @rows, and build terms from nt_xent, cos, mean_ce or such losses")
     own,others = _trained(f, x.float(), y, 'adv' if any(b=='adv' for _,b in passed) else 'clean')
     need(own>others, f"trained for a few steps, an attacked image has cosine {own:.2f} with itself and {others:.2f} with strangers: is the sign of a term wrong")
     if not attack.calls: return "It never attacks, so do not expect robustness."

@@ -51,7 +51,7 @@ def _plot():
 
 # %% ../nbs/33_widgets.ipynb #1b3529bf
 def _heard(*widgets):
-    "While a cell runs, too: ipykernel ≥ 7.4 sends what comes back to the thread that made the widget, and that one runs the cell"
+    "Let widgets answer while a cell runs: ipykernel ≥ 7.4 would ask the thread that made them"
     for o in widgets:
         if hasattr(o.comm, '_reply_subshell_for'): o.comm._reply_subshell_for = lambda data, asked: asked
 
@@ -95,7 +95,7 @@ def answering(
     name='',   # what a screen reader calls a control that has no label of its own
     close=None # called when a second run of the cell closes the box
 ):             # a box of them, to be displayed
-    "Stand controls in a box where they answer while a cell runs, keep their keys and have names; the next run closes it"
+    "Box controls that answer while a cell runs, keep their keys and have names; the next run closes it"
     import ipywidgets as w
     box = w.VBox([*widgets, _manners()(name=name, layout=dict(display='none'))]).add_class('robustfm-live')
     _heard(*_within(box))
@@ -103,8 +103,8 @@ def answering(
     return box
 
 # %% ../nbs/33_widgets.ipynb #ae2228bb
-_label = dict(eps='ε × 255', alpha='step size ÷ ε', by='sort by', up='smallest first', t='temperature', what='style',
-              amount='how much', look_at='look at', bn='branch')
+_label = dict(eps='ε × 255', alpha='step size ÷ ε', by='sort by', up='smallest first',
+              t='temperature', what='style', amount='how much')
 
 def _control(name, c, label=None):
     "An ipywidget for a range, a list, a bool; widgets pass"
@@ -114,7 +114,7 @@ def _control(name, c, label=None):
     if isinstance(c, bool): return w.Checkbox(c, description=label, indent=False, layout=dict(width='auto'))
     if isinstance(c, tuple): return _slider(label, *c)
     if not isinstance(c, (list,dict)):
-        raise TypeError(f"a control is a widget, a tuple (low,high), a list or a bool, not {type(c).__name__}")
+        raise TypeError(f"a control is a widget, a tuple (low,high), a list or a bool: not {c!r}")
     if not len(c): raise ValueError(f"there is nothing to choose from for {label!r}")
     options = list(c.items()) if isinstance(c, dict) else [(str(o),o) for o in c]
     return w.Dropdown(options=options, description=label, **_roomy(width='auto', max_width='380px'))
@@ -126,8 +126,9 @@ def _slider(label, low, high, step=None, value=None):
     whole = all(isinstance(v, int) for v in (low,high,step,value) if v is not None)
     kind  = w.IntSlider if whole else w.FloatSlider
     step  = step or (1 if whole else (high-low)/100)
-    return kind(value=low if value is None else value, min=low, max=max(low, high), step=step, description=label,
-                **_roomy(width='290px'))
+    value = low if value is None else value
+    return kind(value=value, min=low, max=max(low, high), step=step, description=label,
+                **_roomy(width='250px'))
 
 def _several(label, options, width='300px'):
     "A list of which several can be chosen; none means all"
@@ -158,12 +159,15 @@ def _can_change(c):
 def _sample(c, most):
     "(text, value) of at most so many values of a control"
     if hasattr(c, 'options'): values = [(str(k),v) for k,v in c.options]
-    elif hasattr(c, 'max'): values = [(f'{v:g}',type(c.value)(v)) for v in np.arange(c.min, c.max+c.step/2, c.step)]
+    elif hasattr(c, 'max'): values = [(f'{v:g}',type(c.value)(v)) for v in _positions(c)]
     else: values = [('no',False),('yes',True)]
-    return [values[i] for i in sorted(set(np.linspace(0, len(values)-1, min(most,len(values))).round().astype(int)))]
+    some = np.linspace(0, len(values)-1, min(most,len(values))).round().astype(int)
+    return [values[i] for i in sorted(set(some))]
+
+def _positions(slider): return np.arange(slider.min, slider.max+slider.step/2, slider.step)
 
 # %% ../nbs/33_widgets.ipynb #43635412
-class Stale(Exception): "Raised where a figure need not be finished: something newer is wanted, Stop was pressed, or time is over"
+class Stale(Exception): "Raised where a figure is not wanted any more, or takes too long"
 
 _turns = threading.local() # of each thread: the figure that it computes now
 
@@ -177,10 +181,10 @@ class _Turn:
         taken = time.perf_counter()-self.begun
         if self.of._stop or (self.of._want and taken>.3): raise Stale('stopped')
         if taken>self.of.cap:
-            raise Stale(f'this took longer than {self.of.cap:g} seconds and was stopped: choose fewer steps or images')
+            raise Stale(f'this took longer than {self.of.cap:g} seconds: choose fewer steps or images')
 
 class _Job:
-    "A computation in a thread of its own: who waits for it may stop waiting, and is asked again when it is done"
+    "A computation in a thread of its own: who waits may stop waiting, and is asked again when it is done"
     def __init__(self, compute):
         self.compute,self.value,self.error,self.then = compute,None,None,lambda: None
         self.thread = threading.Thread(target=self._work, daemon=True)
@@ -206,8 +210,8 @@ class _Job:
 # %% ../nbs/33_widgets.ipynb #d69a786f
 class Explorer:
     "A figure function, its controls, and a line that says what is going on"
-    def __init__(self, draw, hint='', state=None, on=None, nets=(), cap=20., sweep=None, shown=None, bounds=None,
-                 **controls):
+    def __init__(self, draw, hint='', state=None, on=None, nets=(), cap=20., sweep=None, shown=None,
+                 bounds=None, **controls):
         self.draw,self.hint,self.state,self.on = draw,hint,dict(state or {}),on or {}
         self.cap,self.sweep,self.shown,self.bounds = cap,sweep,shown or {},bounds or {}
         self.nets = [n for n in nets if isinstance(n, torch.nn.Module)]
@@ -219,17 +223,16 @@ class Explorer:
 
     def _build(self):
         import ipywidgets as w
-        self.plot,self.status = _plot()(),w.HTML(layout=dict(min_height='2em'))
+        self.plot,self.status = _plot()(),w.HTML()
         self.button = w.Button(description='Stop', tooltip='give up what is being computed',
-                               layout=dict(width='70px', visibility='hidden'))
+                               layout=dict(width='70px', display='none'))
         self.more = w.ToggleButton(description='more', tooltip='more controls', layout=dict(width='70px'))
         row = dict(flex_flow='row wrap', grid_gap='4px 18px', align_items='center')
         self.rows = {k:_played(c) for k,c in self.controls.items()}
-        self.front,self.rest = w.HBox(list(self.rows.values()), layout=row),w.HBox(layout=row|dict(display='none'))
+        self.front = w.HBox([*self.rows.values(),self.more,self.button,self.status], layout=row)
+        self.rest  = w.HBox(layout=row|dict(display='none'))
         hint = w.HTML(f'<p class="robustfm-hint">{html.escape(self.hint)}</p>')
-        says = w.HBox([self.button,self.status])
-        self.box = answering(hint, self.front, self.rest, says, self.plot, close=self.close)
-        _heard(self.more)
+        self.box = answering(hint, self.front, self.rest, self.plot, close=self.close)
         self.button.on_click(self._halt)
         self.more.observe(self._unfold, 'value')
         self.plot.observe(self._event, 'event')
@@ -239,7 +242,7 @@ class Explorer:
         "The first two controls that can change something stand in front, the others behind `more`"
         for k,most in self.bounds.items(): self.controls[k].max = most(self.values)
         able  = [self.rows[k] for k,c in self.controls.items() if _can_change(c) and self._applies(k)]
-        front = (*able[:2],*[self.more]*(len(able)>2))
+        front = (*able[:2],*[self.more]*(len(able)>2),self.button,self.status)
         if front!=self.front.children: self.front.children = front
         if tuple(able[2:])!=self.rest.children: self.rest.children = tuple(able[2:])
 
@@ -262,9 +265,9 @@ class Explorer:
     def set(self, wait=True, **values):
         "Set controls from Python, as a user would, and wait for the figure"
         for k,v in values.items():
+            tools.one_of([*self.controls,*self.state], control=k)
             if k in self.controls: self.controls[k].value = v
-            elif k in self.state: self._remember(k, v)
-            else: raise ValueError(f"there is no control {k!r}: choose among {', '.join([*self.controls,*self.state])}")
+            else: self._remember(k, v)
         while wait and (t := self._thread): t.join()
         return self
 
@@ -311,14 +314,14 @@ class Explorer:
         "Say so where it takes longer than a moment"
         def say():
             self._say(_working)
-            self.button.layout.visibility = None
+            self.button.layout.display = None
         slow = threading.Timer(.15, say)
         slow.start()
         try: yield
         finally:
             slow.cancel()
             slow.join()
-            self.button.layout.visibility = 'hidden'
+            self.button.layout.display = 'none'
 
     def _show(self, fig):
         self.figure,self.error = fig,None
@@ -351,8 +354,8 @@ class Explorer:
         if self.first() is None: raise ValueError(_sentence(self.error))
         over = over or self.sweep
         if not over: return to_html([self.hint, self.figure], path, title or 'robustfm')
-        label = self.controls[over].description
-        part  = {f'{label} {k}':self.draw(**self.values|{over:v}) for k,v in _sample(self.controls[over], most)}
+        c    = self.controls[over]
+        part = {f'{c.description} {k}':self.draw(**self.values|{over:v}) for k,v in _sample(c, most)}
         return to_html([self.hint, part], path, title or 'robustfm')
 
     def close(self):
@@ -380,7 +383,7 @@ def explore(
     sweep=None, # the control whose values an exported file holds
     shown=None, # {control: (other, value or test)}, or {control: values → bool}: shown only then
     bounds=None,# {slider: values → its largest value}
-    **controls  # ipywidgets, (low,high[,step[,value]]) for a slider, a list or dict for a choice, a bool for a box
+    **controls  # (low,high[,step[,value]]) for a slider, list or dict for a choice, bool for a box
 ):              # an `Explorer`: shows itself; `.to_html(path)`, `.static()`, `.set(eps=3)`
     "Bind a figure function to controls, the two most important ones first"
     return Explorer(draw, hint, state, on, nets, cap, sweep, shown, bounds, **controls)
@@ -396,19 +399,18 @@ def _sentence(e):
         return 'the accelerator is out of memory: choose fewer images or steps, or move the model to the CPU'
     text = (str(e).strip().splitlines() or [type(e).__name__])[0][:300]
     if re.search('same device|meta tensor', text):
-        return f'the model and the images are on different devices: move the whole, as in model.to("cpu") ({text})'
+        return f'model and images are on different devices: move the whole, as in model.to("cpu") ({text})'
     known = ValueError,TypeError,OSError,Stale,FloatingPointError
     return text if isinstance(e, known) else f'this could not be drawn: {text} ({type(e).__name__})'
 
-_widget = 'application/vnd.jupyter.widget-view+json'
-
 def _display(fig, said, box):
-    "A widget below its static twin, which is drawn while the browser draws; or the figure alone, where that was asked for"
+    "A widget below its static twin; or the figure alone, where that was asked for"
     from IPython.display import display
+    view = dict(version_major=2, version_minor=0, model_id=box.model_id)
     if static_only(): return display({'text/plain':said}, raw=True) if fig is None else display(fig)
     twin = display({'text/plain':said}, raw=True, display_id=True)
-    display({_widget:dict(version_major=2, version_minor=0, model_id=box.model_id), 'text/plain':''}, raw=True)
-    if fig is not None: _keep(twin, fig, said)
+    display({'application/vnd.jupyter.widget-view+json':view, 'text/plain':''}, raw=True)
+    if fig is not None: _keep(twin, fig, said)              # while the browser draws
     return twin
 
 def _keep(twin, fig, said):
@@ -418,7 +420,7 @@ def _keep(twin, fig, said):
 
 # %% ../nbs/33_widgets.ipynb #5216c7d4
 def _calm(make):
-    "What cannot be shown is a sentence in the widget's place, never a stack trace over a class; `.error` holds it whole"
+    "Make of an error a sentence in the widget's place, no stack trace over a class; `.error` holds it whole"
     @wraps(make)
     def calm(*args, **kw):
         signature(make).bind(*args, **kw)                  # a call that is wrong stays an error
@@ -435,7 +437,9 @@ def _named_nets(o):
     if not o: raise ValueError("there is no model to look at: give one, or {name: model}")
     return {str(k):deepcopy(n).eval() if isinstance(n, torch.nn.Module) else n for k,n in o.items()}
 
-def _name(o): return getattr(o, 'card', {}).get('name') or getattr(getattr(o, 'path', None), 'name', type(o).__name__)
+def _name(o):
+    card,path = getattr(o, 'card', {}),getattr(o, 'path', None)
+    return card.get('name') or getattr(path, 'name', type(o).__name__)
 
 def _is_run(o): return hasattr(o, 'encoder') and hasattr(o, 'config')
 
@@ -454,7 +458,7 @@ def _device(o):
     parts = (*o.parameters(),*o.buffers()) if isinstance(o, torch.nn.Module) else ()
     on = sorted({str(p.device) for p in parts})
     if len(on)>1 or 'meta' in on:
-        raise ValueError(f"this model is on {' and '.join(on)}: move the whole of it to one device, as in model.to('cpu')")
+        raise ValueError(f"this model is on {' and '.join(on)}: move the whole to one, as in model.to('cpu')")
     return torch.device(on[0] if on else 'cpu')
 
 class _Probed(torch.nn.Module):
@@ -462,11 +466,11 @@ class _Probed(torch.nn.Module):
     def __init__(self, o, x, y, n_classes):
         super().__init__()
         if y is None:
-            raise ValueError("an encoder has no classes: give labelled images to fit a head on, or a classifier")
+            raise ValueError("an encoder has no classes: give labelled images for a head, or a classifier")
         self.net = _net(o)
         self.bn,device = branch_of(self.net),_device(self.net)
-        with torch.no_grad(): w = ridge_head(self.net.features(_float(x).to(device), self.bn), y.to(device), n_classes)
-        self.register_buffer('w', w)
+        with torch.no_grad(): h = self.net.features(_float(x).to(device), self.bn)
+        self.register_buffer('w', ridge_head(h, y.to(device), n_classes))
 
     def forward(self, x): return self.net.features(x, self.bn)@self.w[:-1]+self.w[-1]
 
@@ -476,13 +480,13 @@ def _data(test, most=None):
     if isinstance(x, (tuple,list)) and len(x)==2: x,y = x
     x = torch.as_tensor(x)
     x = x[None] if x.ndim==3 else x
-    if x.ndim!=4 or not len(x): raise ValueError(f"images must be (N,C,H,W), at least one, got {tuple(x.shape)}")
+    if x.ndim!=4 or not len(x): raise ValueError(f"images must be (N,C,H,W), at least one: {tuple(x.shape)}")
     y = None if y is None or (torch.as_tensor(y)<0).any() else torch.as_tensor(y)[:most]
     return x[:most],y,getattr(test, 'classes', None)
 
 def _float(x): return to_float(x) if x.dtype==torch.uint8 else x.float()
 
-def _usual(x): return 8 if min(x.shape[-2:])>=28 else 38         # ε in /255: that of photographs; 0.15 on 8×8 digits
+def _usual(x): return 8 if min(x.shape[-2:])>=28 else 38         # ε × 255: of photographs; 0.15 on 8×8 digits
 
 def _affordable(f, n, seconds=1.):
     "How many images `f(k)` can go through in so many seconds, from a look at a few"
@@ -523,10 +527,14 @@ class _Attack:
         b = self.ball(ball, eps)
         pgd,x = PGD(b, alpha=alpha*b.eps, steps=steps),_float(self.x[image:image+1])
         y = None if self.y is None else self.y[image:image+1]
-        rows = [attacked(c, x.to(_device(c)), None if y is None else y.to(_device(c)), pgd, restarts) for c in self.clfs.values()]
-        a,p,pa = (np.concatenate([_arr(r[k]) for r in rows]) for k in ('a','p','pa'))
-        names = list(self.clfs) if len(rows)>1 else ()
+        found  = [self.attack(c, x, y, pgd, restarts) for c in self.clfs.values()]
+        a,p,pa = (np.concatenate([_arr(r[k]) for r in found]) for k in ('a','p','pa'))
+        names  = list(self.clfs) if len(found)>1 else ()
         return attack_figure(_arr(x[0]), a, p, pa, self.classes, None if y is None else int(y), names)
+
+    def attack(self, clf, x, y, pgd, restarts):
+        device = _device(clf)
+        return attacked(clf, x.to(device), None if y is None else y.to(device), pgd, restarts)
 
 # %% ../nbs/33_widgets.ipynb #49752e52
 @_calm
@@ -539,10 +547,12 @@ def attack_explorer(
     "Move ε and watch an image change class: one model, or several side by side"
     o   = _Attack(clf, test)
     eps = eps or _usual(o.x)
-    e = explore(o.draw, 'Move ε from 0 upwards: from which radius on is the class another one, and can you see the '
-                'difference in the image?', nets=o.clfs.values(), sweep='eps', eps=(0,max(64,eps),1,eps),
-                image=(0,len(o.x)-1,1,o.right() if image is None else image), alpha=(.05,2.,.05,.25),
-                steps=(0,50,1,10), restarts=(1,10), ball=['ℓ∞','ℓ2'])
+    hint = ('Move ε from 0 upwards: from which radius on is the class another one, and can you see the '
+            'difference in the image?')
+    first = o.right() if image is None else image
+    e = explore(o.draw, hint, nets=o.clfs.values(), sweep='eps', eps=(0,max(64,eps),1,eps),
+                image=(0,len(o.x)-1,1,first), alpha=(.05,2.,.05,.25), steps=(0,50,1,10), restarts=(1,10),
+                ball=['ℓ∞','ℓ2'])
     radius = {'ℓ∞':_label['eps'], 'ℓ2':'root mean square × 255'}
     e.controls['ball'].observe(lambda c: setattr(e.controls['eps'], 'description', radius[c['new']]), 'value')
     return e
@@ -561,22 +571,25 @@ class _Steps:
 
     def _path(self, eps, alpha, steps, branch):
         "The attack's way, where it lies on the slice of the loss that it spans, and that slice"
-        path   = attack_path(self.net, *self.views, PGD(Linf(eps/255), alpha=alpha*eps/255, steps=steps), branch)
+        pgd    = PGD(Linf(eps/255), alpha=alpha*eps/255, steps=steps)
+        path   = attack_path(self.net, *self.views, pgd, branch)
         deltas = [path[k][-1]-v for k,v in zip(('v1','v2'), self.views)]
         at     = [on_slice(path[k], v, d) for k,v,d in zip(('v1','v2'), self.views, deltas)]
         return path,torch.stack(at, -1),loss_slice(self.net, *self.views, *deltas, branch)
 
     def telling(self, *how):
-        "The first image whose partner is nearer before the attack, and a stranger after"
-        path = self._path(*how)[0]
-        nearer = path['positive']>path['negative']
-        return int((2*nearer[0].int() - nearer[-1].int()).argmax())
+        "The first image whose partner is nearer before the attack and a stranger after, or nearly so"
+        path = self.path(*how)[0]
+        gap  = path['positive']-path['negative']                     # (S+1,N)
+        falls = (gap[0]>0)&(gap[-1]<0)
+        return int(falls.int().argmax() if falls.any() else gap[0].argmax())
 
     def draw(self, step, image, eps, alpha, steps, branch):
         path,at,(grid,losses) = self.path(eps, alpha, steps, branch)
         before = torch.stack([v[image] for v in self.views])
         now    = torch.stack([path[k][step,image] for k in ('v1','v2')])
-        return slice_figure(grid, losses, at[:,image], step, before, now, path['positive'][:,image], path['negative'][:,image])
+        cosines = [path[k][:,image] for k in ('positive','negative')]
+        return slice_figure(grid, losses, at[:,image], step, before, now, *cosines)
 
 # %% ../nbs/33_widgets.ipynb #6caa3d95
 @_calm
@@ -591,8 +604,9 @@ def pgd_stepper(
     o = _Steps(net, test, augment, n)
     eps,first = eps or _usual(o.x),branch_of(o.net)
     branches  = sorted(o.net.branches, key=lambda b: b!=first)
-    return explore(o.draw, 'Go through the steps: the attack climbs the loss by driving two views of one image apart, until '
-                   'a stranger is nearer. Nobody told it what the image shows.', nets=[o.net], sweep='step',
+    hint = ('Go through the steps: the attack climbs the loss by driving two views of one image apart, '
+            'until a stranger is nearer. Nobody told it what the image shows.')
+    return explore(o.draw, hint, nets=[o.net], sweep='step',
                    bounds=dict(step=lambda v: v['steps']), step=_time('step', 6),
                    image=(0,len(o.x)-1,1,o.telling(eps, .25, 5, first)), eps=(1,max(64,eps),1,eps),
                    alpha=(.05,1.,.05,.25), steps=(1,20,1,5), branch=branches)
@@ -609,12 +623,13 @@ class _Picks:
         most   = max(int(_arr(p['indices']).max(initial=-1)) for p in self.picks)+1
         self.n = most if self.x is None else len(self.x)
         if most>self.n:
-            raise ValueError(f"this selection chose images beyond the {self.n} given: pass the images it was made from")
+            raise ValueError(f"this selection goes beyond the {self.n} given: pass the images it chose from")
         self.source = net if net is not None else getattr(batches, 'objective', batches)
         self.map = cache(self._map)
 
     def _map(self):
-        if self.x is None or not (_is_run(self.source) or _is_encoder(self.source) or hasattr(self.source, 'net')): return None
+        o = self.source
+        if self.x is None or not (_is_run(o) or _is_encoder(o) or hasattr(o, 'net')): return None
         net  = _net(self.source)
         z,_  = embed_pairs(net, _float(self.x).to(_device(net)))
         mean,axes = pca(z)
@@ -634,13 +649,17 @@ class _Picks:
         "Twelve images, about half of them chosen"
         i,rest = self.chosen(selection)
         if self.x is None: raise ValueError("the game needs the images: pass images=")
-        return np.random.default_rng(selection).permutation(np.r_[self.some(i, 6, selection),self.some(rest, 6, selection)])
+        twelve = np.r_[self.some(i, 6, selection),self.some(rest, 6, selection)]
+        return np.random.default_rng(selection).permutation(twelve)
 
     def bars(self, s):
         "What the choice was worth, where it was measured"
-        def known(**kw): return {k.replace('_',' '):float(v) for k,v in kw.items() if v is not None and np.isfinite(v)}
-        worth   = known(before=s.get('divergence_before'), after_RCS=s.get('divergence_after'), after_random=s.get('divergence_random'))
-        overlap = known(previous=s.get('overlap_previous'), random=s.get('overlap_random'))
+        def known(**names):
+            found = {name.replace('_',' '):s.get(key) for name,key in names.items()}
+            return {k:float(v) for k,v in found.items() if v is not None and np.isfinite(v)}
+        worth   = known(before='divergence_before', after_RCS='divergence_after',
+                        after_random='divergence_random')
+        overlap = known(previous='overlap_previous', random='overlap_random')
         if overlap: overlap['chance'] = len(s['indices'])/self.n
         return {k:v for k,v in (('divergence, less is better',worth),('overlap with',overlap)) if v}
 
@@ -662,8 +681,9 @@ class _Picks:
         counts = self.counts(i) if reveal and self.y is not None else None
         title  = f"Epoch {s.get('epoch')}: {len(i):,} of {self.n:,} images chosen, without labels"
         title += f", in {s['seconds']:.1f} s" if s.get('seconds') else ''
-        return coreset_figure(i, self.n, s.get('gains'), len(s['batches']) if 'batches' in s else None, self.bars(s),
-                              self.map(), self.sheets(s, i, rest, selection), counts, self.classes, title)
+        picked = len(s['batches']) if 'batches' in s else None
+        return coreset_figure(i, self.n, s.get('gains'), picked, self.bars(s), self.map(),
+                              self.sheets(s, i, rest, selection), counts, self.classes, title)
 
     def click(self, event, values):
         "A click on an image of the game guesses it, a second one takes the guess back"
@@ -680,10 +700,12 @@ def coreset_explorer(
 ):              # an `Explorer`
     "What each re-selection chose and rejected, on a map and as images, and what it was worth; and a game"
     o = _Picks(batches, images, net)
-    e = explore(o.draw, 'Which images are worth training on? Play through the re-selections, guess what was chosen (click on '
-                'images), and only then reveal: the selection never saw a label.', on=dict(click=o.click), sweep='selection',
-                shown=dict(guesses=('view','guess')), selection=_time('selection', len(o.picks)), reveal=False,
-                view={'map':'map', 'guess which':'guess'}, guesses=_several('my guesses', range(1,13), '170px'))
+    hint = ('Which images are worth training on? Play through the re-selections, guess what was chosen '
+            '(click on images), and only then reveal: the selection never saw a label.')
+    e = explore(o.draw, hint, on=dict(click=o.click), sweep='selection', shown=dict(guesses=('view','guess')),
+                selection=_time('selection', len(o.picks)), reveal=False,
+                view={'map':'map', 'guess which':'guess'},
+                guesses=_several('my guesses', range(1,13), '170px'))
     def next_round(_):                                     # guesses and answers belong to one selection
         if e.controls['view'].value=='guess': e.set(wait=False, guesses=(), reveal=False)
     for k in ('selection','view'): e.controls[k].observe(next_round, 'value')
@@ -699,7 +721,8 @@ class _Map:
         self.nets = {str(k):n if isinstance(n, dict) else _net(n) for k,n in nets.items()}
         self.live = [n for n in self.nets.values() if not isinstance(n, dict)]
         self.x,self.y,self.classes = _data(test, most)
-        self.n    = min([self._affordable(), *(len(o['z']) for o in self.nets.values() if isinstance(o, dict))])
+        sizes     = [len(o['z']) for o in self.nets.values() if isinstance(o, dict)]
+        self.n    = min(self._affordable(), *sizes, len(self.x))
         self.eps  = eps or _usual(self.x)
         self.umap = lru_cache(8)(self._umap)
         self.axes = lru_cache(16)(self._axes)
@@ -756,8 +779,9 @@ class _Map:
         sheets = [('selected',self.x[some])]
         if eps and not isinstance(net, dict):
             pair = embed_pairs(net, self.images(net, some), PGD(Linf(eps/255), steps=10), branch)
-            near = [neighbours(z, q[:1].cpu(), 8, torch.tensor(some[:1]))[0][0] for q in pair]
-            sheets += [(f'nearest to the first, {when}',self.x[i]) for when,i in zip(('before','attacked'), near)]
+            for when,q in zip(('before','attacked'), pair):
+                near = neighbours(z, q[:1].cpu(), 8, torch.tensor(some[:1]))[0][0]
+                sheets.append((f'nearest to the first, {when}',self.x[near]))
         return sheets
 
     def said(self, name, attack, eps):
@@ -766,23 +790,24 @@ class _Map:
         if not attack: return 'not attacked'
         if stored is None: return f'attacked with ε = {eps}/255 and no label'
         if stored.get('a') is None: return 'no attack was stored'
-        return f"attacked with ε = {stored['eps']:g}/255, as stored" if 'eps' in stored else 'attacked, as stored'
+        radius = f" with ε = {stored['eps']:g}/255" if 'eps' in stored else ''
+        return f'attacked{radius}, as stored'
 
     def draw(self, checkpoint, eps, look_at, attack, basis, branch, selected):
         to,z = self.project(checkpoint, branch, basis),self.clean(checkpoint, branch)
         a = self.attacked(checkpoint, branch, eps) if attack else None
         moved = torch.full((len(z),2), torch.nan)
         if a is not None: moved[:len(a)] = to(a)
-        chosen = self.chosen(look_at, selected)
-        return embedding_figure(to(z), None if a is None else moved, None if self.y is None else self.y[:self.n],
-                                self.classes, chosen, self.sheets(chosen, checkpoint, branch, eps if attack else 0),
-                                f'{self.n:,} images, {self.said(checkpoint, attack, eps)}')
+        y,chosen = None if self.y is None else self.y[:self.n],self.chosen(look_at, selected)
+        sheets = self.sheets(chosen, checkpoint, branch, eps if attack else 0)
+        title  = f'{self.n:,} images, {self.said(checkpoint, attack, eps)}'
+        return embedding_figure(to(z), None if a is None else moved, y, self.classes, chosen, sheets, title)
 
     def groups(self):
         "What one may look at: a lasso, or one of the classes"
         if self.y is None or int(self.y.max())>99: return {'the lasso':'lasso'}
-        names = self.classes if self.classes is not None else ()
-        return {'the lasso':'lasso'}|{f'class {names[c] if c<len(names) else c}':c for c in self.y[:self.n].unique().tolist()}
+        names,found = self.classes if self.classes is not None else (),self.y[:self.n].unique().tolist()
+        return {'the lasso':'lasso'}|{f'class {names[c] if c<len(names) else c}':c for c in found}
 
 # %% ../nbs/33_widgets.ipynb #a1a61707
 @_calm
@@ -794,47 +819,52 @@ def embedding_explorer(
 ):               # an `Explorer`
     "Clean and attacked embeddings of the same images: drag round some of them, and attack these"
     o = _Map(net, test, eps, most)
-    branches = list(o.live[0].branches) if o.live else ['stored']
-    first    = branch_of(o.live[0]) if o.live else 'stored'
-    moved    = [True,False] if o.live or any(n.get('a') is not None for n in o.nets.values()) else [False]
-    free     = lambda points: dict(selected=points, look_at='lasso')
-    return explore(o.draw, 'Each segment leads from an image to its attacked self. Short segments are robustness. Drag a lasso '
-                   'round some points, or choose a class, to see these images and attack them anew.', dict(selected=()),
-                   dict(select=lambda e,v: free(tuple(map(int, e['points']))), click=lambda e,v: free((int(e['point']),))),
-                   o.live, sweep='eps' if o.live else None, shown=dict(eps=('attack',True)),
-                   checkpoint=_checkpoints(list(o.nets)), eps=(0,64,1,o.eps) if o.live else (o.eps,o.eps), look_at=o.groups(),
-                   attack=True if len(moved)>1 else moved, basis=['PCA',*['fixed']*(len(o.nets)>1),'UMAP'],
+    branches,first = (list(o.live[0].branches),branch_of(o.live[0])) if o.live else (['stored'],'stored')
+    moved = o.live or any(n.get('a') is not None for n in o.nets.values())
+    def free(points): return dict(selected=points, look_at='lasso')
+    on = dict(select=lambda e,v: free(tuple(map(int, e['points']))),
+              click=lambda e,v: free((int(e['point']),)))
+    hint = ('Each segment leads from an image to its attacked self. Short segments are robustness. Drag a'
+            ' lasso round some points, or choose a class, to see these images and attack them anew.')
+    return explore(o.draw, hint, dict(selected=()), on, o.live, sweep='eps' if o.live else None,
+                   shown=dict(eps=('attack',True)), checkpoint=_checkpoints(list(o.nets)),
+                   eps=(0,64,1,o.eps) if o.live else (o.eps,o.eps), look_at=o.groups(),
+                   attack=True if moved else [False], basis=['PCA',*['fixed']*(len(o.nets)>1),'UMAP'],
                    branch=sorted(branches, key=lambda b: b!=first))
 
 def _checkpoints(names):
     import ipywidgets as w
     if len(names)<2: return names
-    return w.SelectionSlider(options=names, value=names[-1], description='checkpoint', **_roomy(width='290px'))
+    return w.SelectionSlider(options=names, value=names[-1], description='checkpoint',
+                             **_roomy(width='300px'))
 
 # %% ../nbs/33_widgets.ipynb #e604630d
 @_calm
 def robustness_explorer(
     *known # reports, curves, runs, or dicts of them by name
 ):         # an `Explorer`
-    "Accuracy against ε with bands and verdicts; robust against clean accuracy; and both against what they cost"
+    "Accuracy against ε with bands and verdicts; robust against clean accuracy; both against what they cost"
     curves,points,said = evidence(*known)
     if not curves and not points:
-        raise ValueError("there is no evaluation here yet: call evaluate or robustness_curve first, or wait for the run")
+        raise ValueError("there is no evaluation here yet: call evaluate or robustness_curve")
     units = dict(epoch='epoch', seconds='seconds of training', F='cost, in forward passes of one image')
     ways  = ['accuracy against ε']*bool(curves) + ['RA against SA']*bool(points)
     ways += [f'over {u}' for u in units if any(u in p for p in points.values())]
     def draw(show, models):
-        def kept(d): return {k:v for k,v in d.items() if not models or k.split(':')[0] in models or k in models}
-        if show=='accuracy against ε': return curve_figure(kept(curves), notes={k:v for k,v in kept(said).items() if k in curves})
+        def kept(d): return {k:v for k,v in d.items() if not models or {k,k.split(':')[0]} & set(models)}
+        if show=='accuracy against ε':
+            return curve_figure(kept(curves), notes={k:v for k,v in kept(said).items() if k in curves})
         along = None if show=='RA against SA' else show.removeprefix('over ')
         return tradeoff_figure(kept(points), along, units)
-    return explore(draw, 'A robust model falls late, and every curve must reach chance in the end. Read the verdict before '
-                   'the number.', sweep='show', show=ways, models=_several('only', dict.fromkeys([*curves,*points])))
+    hint = ('A robust model falls late, and every curve must reach chance in the end. '
+            'Read the verdict before the number.')
+    models = _several('only', dict.fromkeys([*curves,*points]))
+    return explore(draw, hint, sweep='show', show=ways, models=models)
 
 # %% ../nbs/33_widgets.ipynb #b44843a3
 class _Styles:
     "Images and ways to change their style, and what that does to how they are recognised"
-    circle = (0,20,340),(120,110,150),(240,250,200)        # degrees of originals and of their two views: a start for the game
+    circle = (0,20,340),(120,110,150),(240,250,200)        # degrees of three originals and their two views
     points = [f'{what} of {k}' for k in (1,2,3) for what in ('original','view 1','view 2')]
 
     def __init__(self, net, test, augment, n):
@@ -856,7 +886,8 @@ class _Styles:
             with tools.seeded(0, self.x.device): return self.augment(self.x, float(value))
         style = self.test.style[:self.n].clone()
         style[:,list(style_ranges).index(what)] = float(value)
-        return to_float(render_shapes(self.test.content[:self.n].cpu(), style.cpu(), self.x.shape[-1])).to(self.x.device)
+        pixels = render_shapes(self.test.content[:self.n].cpu(), style.cpu(), self.x.shape[-1])
+        return to_float(pixels).to(self.x.device)
 
     def regularisers(self, z1, z2, z0, t):
         from robustfm.methods.air import sir
@@ -867,16 +898,18 @@ class _Styles:
         if mode=='circle': return self.on_circle(np.array(circle, float), t)
         values = self.values(what, amount)
         images = torch.stack([self.styled(what, v) for v in values])
-        with torch.no_grad(): z0,zs = self.net(self.x, branch),torch.stack([self.net(v, branch) for v in images])
+        with torch.no_grad():
+            z0,zs = self.net(self.x, branch),torch.stack([self.net(v, branch) for v in images])
         p     = torch.stack([agreement(z, z0, t)[0] for z in zs])
         names = [f"{what if self.true else 'strength'} {v:.2f}" for v in values]
-        return invariance_figure(p, images, names, self.regularisers(zs[0], zs[-1], z0, t), f'do({what}): the same content under '
-                                 f'{len(values)} styles; lines on one another mean that style does not matter')
+        title = f'do({what}): lines on one another mean that the style does not matter'
+        return invariance_figure(p, images, names, self.regularisers(zs[0], zs[-1], z0, t), title)
 
     def on_circle(self, degrees, t):
         from robustfm.methods.air import agreement
         z0,z1,z2 = (torch.tensor(np.stack([np.cos(r),np.sin(r)], 1)) for r in np.deg2rad(degrees).T)
-        return circle_figure(degrees, agreement(z1, z0, t), agreement(z2, z0, t), self.regularisers(z1, z2, z0, t))
+        p1,p2 = (agreement(z, z0, t) for z in (z1,z2))
+        return circle_figure(degrees, p1, p2, self.regularisers(z1, z2, z0, t))
 
     def turned(self, circle, point, angle):
         "The circle with one of its shapes at another angle"
@@ -893,8 +926,9 @@ class _Styles:
     def keys(self, explorer):
         "Without a mouse: choose a shape, then its angle"
         point,angle = (explorer.controls[k] for k in ('point','angle'))
-        def choose(_): angle.value = explorer.state['circle'][self.points.index(point.value)//3][self.points.index(point.value)%3]
-        def turn(_): explorer.set(wait=False, circle=self.turned(explorer.state['circle'], point.value, angle.value))
+        def circle(): return explorer.state['circle']
+        def choose(_): angle.value = np.ravel(circle())[self.points.index(point.value)]
+        def turn(_): explorer.set(wait=False, circle=self.turned(circle(), point.value, angle.value))
         point.observe(choose, 'value')
         angle.observe(turn, 'value')
         return explorer
@@ -910,14 +944,38 @@ def invariance_explorer(
 ):               # an `Explorer`
     "AIR's causal view: intervene on the style, and see whether an image is recognised alike"
     o = _Styles(net, test, augment, n)
-    on_images,on_circle = ('mode','images'),('mode','circle')
-    return o.keys(explore(o.draw, 'Change the style and watch the agreement: lines on top of one another mean that content alone decides. '
-                   'Then, on the circle (under "more"), find out which readings can go below zero.',
-                   dict(circle=o.circle), dict(drag=o.drag), [o.net], sweep='amount',
-                   shown=dict(what=on_images, amount=on_images, branch=on_images, point=on_circle, angle=on_circle),
-                   what=list(style_ranges) if o.true else ['augmentation'], amount=(0.,1.,.05,.8), t=(.1,1.,.05,.5),
-                   mode={'images':'images','circle':'circle'}, branch=list(o.net.branches), point=o.points,
-                   angle=(0.,360.,1.,0.)))
+    hint = ('Change the style and watch the agreement: lines on top of one another mean that content '
+            'alone decides. Then, on the circle (under "more"), find out which readings can go below '
+            'zero.')
+    shown = {k:('mode','images') for k in ('what','amount','branch')}
+    shown |= {k:('mode','circle') for k in ('point','angle')}
+    e = explore(o.draw, hint, dict(circle=o.circle), dict(drag=o.drag), [o.net], sweep='amount', shown=shown,
+                what=list(style_ranges) if o.true else ['augmentation'], amount=(0.,1.,.05,.8),
+                t=(.1,1.,.05,.5), mode={'images':'images','circle':'circle'}, branch=list(o.net.branches),
+                point=o.points, angle=(0.,360.,1.,0.))
+    return o.keys(e)
+
+# %% ../nbs/33_widgets.ipynb #ff4c8a03
+class _Branches:
+    "An encoder with branches, and labelled images: half train the heads, half test"
+    def __init__(self, net, test, most):
+        self.net = _net(net)
+        self.stats,(self.x,self.y,_),device = norm_statistics(self.net),_data(test),_device(self.net)
+        if self.y is None or len(self.x)<20: raise ValueError("heads need labels: give 20 labelled images or more")
+        if not self.stats: raise ValueError("this encoder has no norms to look at")
+        def features(k): return self.net.features(_float(self.x[:k]).to(device))
+        n = _affordable(features, min(len(self.x), most), 1.5/len(self.net.branches)**2)
+        mixed = torch.randperm(len(self.x), generator=torch.Generator().manual_seed(0))[:max(n, 20)]
+        self.halves = [(_float(self.x[i]).to(device),self.y[i].to(device)) for i in mixed.chunk(2)]
+        self.table  = lru_cache(32)(self._table)
+
+    def _table(self, eps, steps):
+        fit,hold = self.halves
+        return branch_table(self.net, *fit, *hold, PGD(Linf(eps/255), steps=steps))
+
+    def draw(self, eps, layer, steps):
+        t,attack = self.table(eps, steps),f', PGD-{steps} at ε = {eps}/255'
+        return branches_figure(t['SA'], t['RA'], t['branches'], self.stats, layer-1, t['n'], attack)
 
 # %% ../nbs/33_widgets.ipynb #4cd3e40f
 @_calm
@@ -928,23 +986,11 @@ def dual_bn_explorer(
     most=1024, # images
 ):             # an `Explorer`
     "Train a head on one branch, classify through another: SA and RA of all pairs, and the statistics behind"
-    net = _net(net)
-    stats,(x,y,_),device = norm_statistics(net),_data(test),_device(net)
-    if y is None or len(x)<20: raise ValueError("heads need labels: give at least 20 labelled images")
-    if not stats: raise ValueError("this encoder has no norms to look at")
-    seconds = 1.5/len(net.branches)**2
-    n = max(_affordable(lambda k: net.features(_float(x[:k]).to(device)), min(len(x), most), seconds), 20)
-    fit,hold = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:n].chunk(2)
-    @lru_cache(32)
-    def table(eps, steps):
-        halves = [(_float(x[i]).to(device),y[i].to(device)) for i in (fit,hold)]
-        return branch_table(net, *halves[0], *halves[1], PGD(Linf(eps/255), steps=steps))
-    def draw(eps, layer, steps):
-        t = table(eps, steps)
-        return branches_figure(t['SA'], t['RA'], t['branches'], stats, layer-1, t['n'], f', PGD-{steps} at ε = {eps}/255')
-    return explore(draw, 'Compare the diagonal with the rest: through the wrong branch an encoder looks worse, or more robust, than '
-                   'it is. Below: what each branch has learned to expect of a layer.', nets=[net], sweep='eps',
-                   eps=(0,64,1,eps or _usual(x)), layer=(1,len(stats)), steps=(1,20,1,5))
+    o = _Branches(net, test, most)
+    hint = ('Compare the diagonal with the rest: through the wrong branch an encoder looks worse, or more'
+            ' robust, than it is. Below: what each branch has learned to expect of a layer.')
+    return explore(o.draw, hint, nets=[o.net], sweep='eps', eps=(0,64,1,eps or _usual(o.x)),
+                   layer=(1,len(o.stats)), steps=(1,20,1,5))
 
 # %% ../nbs/33_widgets.ipynb #b27efbb2
 class _Board:
@@ -955,14 +1001,14 @@ class _Board:
         self.plot,self.says = _plot()(),w.HTML()
         self.button = w.Button(description='Stop', tooltip='end after this epoch, keep what was trained')
         self.button.on_click(self.stop)
-        hint = w.HTML('<p class="robustfm-hint">Which term falls, which one rises? Stop ends after the present epoch and keeps '
-                      'everything.</p>')
+        hint = w.HTML('<p class="robustfm-hint">Which term falls, which one rises? Stop ends after the '
+                      'present epoch and keeps everything.</p>')
         self.box  = answering(hint, w.HBox([self.button,self.says]), self.plot, close=self.close)
         self.twin = _display(None, 'waiting for the first epoch', self.box) if not static_only() else None
 
     def stop(self, _=None):
         self.button.disabled,self.says.value = True,'stopping …'
-        self.stopped = True                                 # last: a training looks at it from a thread of its own
+        self.stopped = True                                 # last: a training looks at it from its own thread
 
     def show(self, figure):
         self.figure,self.at = figure,time.monotonic()
@@ -982,12 +1028,14 @@ class _Board:
 
 # %% ../nbs/33_widgets.ipynb #70fbf742
 class Live:
-    "Curves of a training and a button that ends it: `pretrain(…, show=live)`; `live(run)` follows another process"
+    "Curves of a training and a button that ends it: `pretrain(…, show=live)`, or `live(run)`"
     def __init__(self,
         every=.5,      # seconds between pictures
         batches=None,  # a source that selects: its selections are marked
         objective=None # one whose views change in strength: drawn beside the learning rate
-    ): self.every,self.batches,self.objective,self.history,self.board,self.thread = every,batches,objective,None,None,None
+    ):
+        self.every,self.batches,self.objective = every,batches,objective
+        self.history = self.board = self.thread = None
 
     @property
     def stopped(self):
@@ -1001,7 +1049,8 @@ class Live:
     def _strength(self, history, run=None):
         "How strong the views of a DynACL training were; {} of another"
         config = (run.config.get('objective') or {}) if run is not None else {}
-        stages = config.get('stages', 20) if config.get('name')=='DynACL' else getattr(self.objective, 'stages', None)
+        usual  = 20 if config.get('name')=='DynACL' else None
+        stages = getattr(self.objective, 'stages', config.get('stages', usual))
         if not stages: return {}
         from robustfm.methods.dynacl import strength_at
         return {'strength of views':[strength_at(r['progress'], stages) for r in history]}
@@ -1040,24 +1089,33 @@ class Live:
 live = Live()
 
 # %% ../nbs/33_widgets.ipynb #9feb81f8
+def _runs_picture(rows, histories, show, by, along, up, only):
+    "A table of runs, or one term of all"
+    rows,histories = ({k:v for k,v in d.items() if not only or k in only} for d in (rows,histories))
+    if show=='table': return runs_figure(rows, {k:h['loss'] for k,h in histories.items()}, by or None, up)
+    return history_figure({k:h for k,h in histories.items() if len(h)}, [show], along)
+
 def _usual_radius(eps):
-    "Of a curve's radii in /255 the one that people quote: 8, or about 38 where the curve goes far, as on 8×8 digits"
-    return min((e for e in eps if e), key=lambda e: abs(e-(8 if max(eps)<=32 else 38.25)), default=0)
+    "Of a curve's radii in /255 the one that people quote: 8; about 38 where it goes far, as on 8×8 digits"
+    quoted = 8 if max(eps)<=32 else 38.25
+    return min((e for e in eps if e), key=lambda e: abs(e-quoted), default=0)
 
 def _run_row(run):
     "What a table says of a run: how far it is, its loss, and what evaluations found"
     history = run.history
     last    = history[-1] if len(history) else {}
-    row = dict(method=(run.config.get('objective') or {}).get('name', '?'), epochs=len(history),
-               done=f"{last.get('progress',0):.0%}", seconds=last.get('seconds'))
-    row['last loss'] = last.get('loss')
+    row = {'epochs':len(history), 'done':f"{last.get('progress',0):.0%}", 'seconds':last.get('seconds'),
+           'last loss':last.get('loss')}
     try: curves,_,said = evidence({'':run})
     except (ValueError,KeyError,TypeError): return row      # a report that is being written
     for k,curve in list(curves.items())[:1]:
-        accuracy = dict(zip(curve['eps'], curve['accuracy']))
-        eps = _usual_radius(curve['eps'])
-        row |= {'SA':accuracy.get(0, curve['accuracy'][0]), f'RA ε={eps:g}/255':accuracy.get(eps), 'checks':said[k]}
+        row |= _quoted(curve)|dict(checks=said[k].replace(' do not believe these numbers:', ''))
     return row
+
+def _quoted(curve):
+    accuracy = dict(zip(curve['eps'], curve['accuracy']))
+    eps = _usual_radius(curve['eps'])
+    return {'SA':accuracy.get(0, curve['accuracy'][0]), f'RA ε={eps:g}/255':accuracy.get(eps)}
 
 def _distinct(runs):
     "{name: run}: the folder's name, or its path where two share one"
@@ -1075,14 +1133,12 @@ def compare_runs(
     if not runs: raise ValueError("there is no run to compare: give run folders")
     named = _distinct([open_run(r) if isinstance(r, (str,Path)) else r for r in runs])
     rows,histories = {k:_run_row(r) for k,r in named.items()},{k:r.history for k,r in named.items()}
-    terms   = list(dict.fromkeys(k for h in histories.values() for k in h.names))
-    columns = list(dict.fromkeys(k for r in rows.values() for k in r))
-    def draw(show, by, along, up, only):
-        def kept(d): return {k:v for k,v in d.items() if not only or k in only}
-        if show=='table': return runs_figure(kept(rows), {k:h['loss'] for k,h in kept(histories).items()}, by or None, up)
-        return history_figure({k:h for k,h in kept(histories).items() if len(h)}, [show], along)
-    return explore(draw, 'Sort by what matters to you, then lay one term of all runs over another.', sweep='show',
-                   shown=dict(by=('show','table'), along=('show',lambda v: v!='table'),
-                              up=lambda v: v['show']=='table' and v['by']),
-                   show={'table':'table'}|{f'overlay: {k}':k for k in terms}, by={'as given':''}|{c:c for c in columns},
+    columns = dict.fromkeys(k for r in rows.values() for k in r)
+    terms   = dict.fromkeys(k for h in histories.values() for k in h.names)
+    draw    = partial(_runs_picture, rows, histories)
+    shown = dict(by=('show','table'), along=lambda v: v['show']!='table',
+                 up=lambda v: v['show']=='table' and v['by'])
+    ways  = {'table':'table'}|{f'overlay: {k}':k for k in terms}
+    return explore(draw, 'Sort by what matters to you, then lay one term of all runs over another.',
+                   sweep='show', shown=shown, show=ways, by={'as given':''}|{c:c for c in columns},
                    along=['epoch','seconds','step'], up=False, only=_several('only', rows))

@@ -88,8 +88,8 @@ def test_work_is_capped():
 def test_it_says_that_it_works():
     go = threading.Event()
     e = w.explore(lambda v: line(v*go.wait(60)), v=(0.,1.,.1,0.)); e._ask()
-    until(lambda: 'working' in e.status.value and e.button.layout.visibility is None)
-    go.set(); e.set(); assert e.status.value=='' and e.button.layout.visibility=='hidden'
+    until(lambda: 'working' in e.status.value and e.button.layout.display is None)
+    go.set(); e.set(); assert e.status.value=='' and e.button.layout.display=='none'
 
 @pytest.mark.parametrize('error,says', [(ValueError(evil), '&lt;img'), (RuntimeError('a\nstack'), 'could not be drawn: a (RuntimeError)'), (ZeroDivisionError(), 'could not be drawn'), (torch.OutOfMemoryError('x'), 'fewer images')])
 def test_what_goes_wrong_is_one_escaped_sentence(error, says):

@@ -7,14 +7,14 @@ __all__ = ['starts', 'Linf', 'L2', 'L1', 'gradient', 'PGD', 'fgsm', 'ce_loss', '
            'worst_case']
 
 # %% ../nbs/06_attacks.ipynb #c1607b07
-from dataclasses import dataclass
+from dataclasses import dataclass,fields
 from typing import Any
 import math
 import torch
 import torch.nn.functional as F
 from .tools import one_of,whole
 
-# %% ../nbs/06_attacks.ipynb #8b2bb754
+# %% ../nbs/06_attacks.ipynb #18af60c6
 def _size(v, name, ball):
     "A radius or a step as a float, or one sentence"
     most = getattr(ball, 'most', math.inf)
@@ -56,7 +56,7 @@ class L2(_Ball):
     def steepest(self, g): return g/_norm(g)
     def project(self, d): return d*(self.eps/_norm(d)).clamp_max(1)
 
-# %% ../nbs/06_attacks.ipynb #743652a6
+# %% ../nbs/06_attacks.ipynb #c1c1f30c
 @dataclass(frozen=True)
 class L1(_Ball):
     "The ball ‖δ‖₁ ≤ ε, per image: few pixels change, and much"
@@ -78,7 +78,7 @@ class L1(_Ball):
         c = ((a.sort(1, descending=True).values.cumsum(1)-self.eps)/j).amax(1, keepdim=True).clamp_min(0)
         return d.sign()*(a-c).clamp_min(0).view_as(d)
 
-# %% ../nbs/06_attacks.ipynb #f1e9449c
+# %% ../nbs/06_attacks.ipynb #8482629f
 _severed = ("no gradient of the loss reaches the images: something on the way cuts it (detach, numpy, "
             "rounding). An attack cannot move, and what it measures would be no robustness")
 _inference = ("the loss holds tensors that were made in inference mode and remember no graph (labels, "
@@ -114,7 +114,7 @@ def gradient(
 # %% ../nbs/06_attacks.ipynb #8f003167
 starts = ('random','near','none','unclipped')
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PGD:
     "Maximise a loss over one or several batches of images at once (Madry et al., 2018)"
     ball: Any = Linf()     # `Linf(eps)`, `L2`, `L1`, or what has their three methods; a number: Linf
@@ -133,6 +133,12 @@ class PGD:
         if not callable(self.start): one_of(start=self.start, of=starts)
         for k,v in zip(('ball','alpha','steps'), (ball,alpha,whole(0, steps=self.steps))):
             object.__setattr__(self, k, v)
+
+    def __repr__(self):
+        "What is not as usual, after ball, step and steps"
+        said = {f.name:getattr(self, f.name) for f in fields(self)}
+        said = {k:v for k,v in said.items() if k in ('ball','alpha','steps') or v!=getattr(PGD, k, None)}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k,v in said.items())})"
 
     def begin(self, x):
         "Where the attack on `x` starts"
@@ -204,7 +210,7 @@ def _tried(clf, loss, a, y, i, move, missing):
         g = _unit(gradient(l, a, missing)) if move else None
     return z.detach(),l.detach(),g
 
-# %% ../nbs/06_attacks.ipynb #9244de09
+# %% ../nbs/06_attacks.ipynb #fa1fd77f
 @torch.inference_mode(False)
 def worst_case(
     clf,            # images → logits, in evaluation mode

@@ -6,6 +6,7 @@
 __all__ = ['methods', 'Objective', 'SimCLR']
 
 # %% ../nbs/100_objective.ipynb #c44f6ae3
+from contextlib import nullcontext
 import torch
 from torch import nn
 from .losses import gathering,nt_xent
@@ -24,6 +25,7 @@ class Objective(nn.Module):
     "Images in, named loss terms out; the loss is their sum. A method is a subclass with a `terms`"
     progress = 0.          # of the training, 0 → 1: set by the loop before each step
     side_by_side = False   # do all terms go through losses signed with @rows?
+    attack_mode = 'eval'   # norms in an attack: running statistics; 'train': the batch's, which move them
     name = ''              # in `methods`
 
     def __init_subclass__(cls, name=None, look=None, cost=None, **kw):
@@ -56,11 +58,12 @@ class Objective(nn.Module):
         raise NotImplementedError(f"{type(self).__name__} needs a method terms(x, y): a dict of named losses")
 
     def perturb(self, loss, *xs):
-        "Worst-case neighbours of `xs`: evaluation mode, weights without gradient; all as before afterwards"
+        "Worst-case neighbours of `xs`: weights without gradient, in `attack_mode`; all as before afterwards"
         device = xs[0].device.type
         half = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)==torch.float16
         larger = (lambda *a: loss(*a)*2.**10) if half else loss   # small gradients would be 0 in fp16
-        with evaluating(self), frozen(self): return self.attack(larger, *xs)
+        modes  = evaluating(self) if self.attack_mode=='eval' else nullcontext()
+        with modes, frozen(self): return self.attack(larger, *xs)
 
     def stepped(self): "Called after each optimizer step: the place for a momentum encoder"
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from ..attacks import PGD
 from ..augment import crop_flip
-from ..tools import device_of,evaluating,frozen,one_of,to_float
+from ..tools import device_of,evaluating,one_of,to_float
 from ..losses import mean_ce,nt_xent,unit
 from ..models import DualBN
 from ..objective import Objective
@@ -89,9 +89,8 @@ class AdvCL(Objective, look='#009E73', cost=lambda k: 4*k+15):
         attack_mode='eval',   # norms in the attack: 'eval' running statistics | 'train' as released
     ):
         super().__init__(net, augment, attack)
-        one_of(attack_mode=attack_mode, of=('eval','train'))
-        self.ks,self.t,self.lam,self.t_base,self.r = tuple(ks),t,lam,t_base,r
-        self.weak,self.attack_mode = weak,attack_mode
+        self.ks,self.t,self.lam,self.t_base,self.r,self.weak = tuple(ks),t,lam,t_base,r,weak
+        self.attack_mode = one_of(attack_mode=attack_mode, of=('eval','train'))
         self.heads = nn.ModuleList(nn.Linear(net.num_features, k) for k in ks)
         for m in net.g.modules():             # nothing that is classified passes the projector
             if isinstance(m, DualBN) and 'pseudo' in m.bns: m.bns['pseudo'].requires_grad_(False)
@@ -104,10 +103,6 @@ class AdvCL(Objective, look='#009E73', cost=lambda k: 4*k+15):
         h = self.net.features(x, bn='pseudo')
         return sum(mean_ce(head(h), y) for head,y in zip(self.heads, ys))/len(ys)
 
-    def perturb(self, loss, *xs):
-        if self.attack_mode=='eval': return super().perturb(loss, *xs)
-        with frozen(self): return self.attack(loss, *xs)
-
     def attacked(self, o, ys, nat):
         "Two worst cases of `o`, one for each loss, in one loop: neither loss depends on the other's images"
         far = lambda a: self.criterion(self.adv(a), *nat())
@@ -116,8 +111,7 @@ class AdvCL(Objective, look='#009E73', cost=lambda k: 4*k+15):
 
     def constant(self, vs, z):
         "What an attack is contrasted with: `z`; as released `vs` once more in each step"
-        if self.attack_mode=='eval': return lambda: [e.detach() for e in z]
-        return torch.no_grad()(lambda: self.clean(*vs))
+        return [e.detach() for e in (z if self.attack_mode=='eval' else self.clean(*vs))]
 
     def terms(self, x, y=None):
         look = x.device.type=='cpu' or self.progress==0
@@ -125,6 +119,6 @@ class AdvCL(Objective, look='#009E73', cost=lambda k: 4*k+15):
         v1,v2,o = self.augment(x),self.augment(x),self.weak(x)
         vs   = v1,v2,high_frequency(o, self.r)
         z    = self.clean(*vs)
-        a,p  = self.attacked(o, ys, self.constant(vs, z))
+        a,p  = self.attacked(o, ys, lambda: self.constant(vs, z))
         terms = dict(contrast=self.t/self.t_base*self.contrast(self.adv(a), *z))   # 0.2·CE is worth 0.028
         return terms | dict(pseudo=self.lam*self.classify(p, ys)) if self.ks else terms

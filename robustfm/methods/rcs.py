@@ -271,7 +271,8 @@ def gradients(
         with seeded((*key, c,), head.device), _half(head, precision): rows = _outer(objective, head, to_float(images.x[ids]).to(head.device), images.y[ids].to(head.device), j-i)
         if unit=='image': return [v.transpose(0,1).flatten(1) for r in rows for v in r]
         return [torch.cat([torch.einsum('kmno,kmni->moi', *(v.unflatten(1, (j-i,-1)) for v in (e,a))).flatten(1) for a,e in rows], 1)]
-    chunks = list(_chunks([len(b) for b in batches], at_once or _at_once(head.device, images)))
+    at_once = (at_once or _at_once(head.device, images)) if objective.side_by_side else 0   # else mini-batch by mini-batch
+    chunks = list(_chunks([len(b) for b in batches], at_once))
     with _still(objective, head): mine = {c:part(c, i, j) for c,(i,j) in enumerate(chunks) if c%world==rank}
     k = _told(mine[0][0].shape[1]//head.shapes[0][1] if 0 in mine else 0, world, head.device) if unit=='image' else 0 # rows an image
     widths = [k*w for o,i in head.shapes for w in (i,o)] if k else [sum(o*i for o,i in head.shapes)]

@@ -5,21 +5,25 @@
 # %% auto #0
 __all__ = ['Seeded', 'with_seed', 'attacked', 'image_losses', 'attack_path', 'loss_slice', 'on_slice',
            'embed_pairs', 'pca', 'neighbours', 'umap', 'write_embeddings', 'read_embeddings',
-           'ridge_head', 'branch_table', 'norm_statistics', 'evidence', 'checked',
+           'ridge_head', 'branch_table', 'norm_statistics', 'step_forwards', 'evidence', 'checked',
            'jensen_shannon', 'agreement_gap', 'recognition_gap', 'variance_split', 'style_probe',
            'content_probe', 'consistency', 'independence', 'independence_curves']
 
 # %% ../nbs/32_probes.ipynb #f3029551
 import os,re,warnings,zipfile,zlib
 from dataclasses import asdict,dataclass,is_dataclass,replace
+from importlib import import_module
 from pathlib import Path
+from pkgutil import iter_modules
 import numpy as np
 import torch
 import torch.nn.functional as F
+import robustfm.methods
 from .attacks import PGD,Linf
 from .losses import nt_xent,unit
 from .methods.air import agreement,along_path,recognition
 from .models import DualBN,branch_of
+from .objective import methods
 from .tools import evaluating,frozen,replacing,seeded
 
 # %% ../nbs/32_probes.ipynb #9a9e1ad1
@@ -241,10 +245,14 @@ def ridge_head(
     penalty=1e-2 # relative to the mean square of the features
 ):               # weight (d+1, n_classes): [h,1] @ weight are logits
     "A linear classifier in closed form"
+    scale = F.pad(h.double(), (0,1), value=1.).square().mean()*len(h)
+    return 10*_ridge(h, F.one_hot(y, n_classes), penalty*scale).float()    # one-hot logits are timid
+
+def _ridge(h, y, penalty):
+    "The linear map [h,1] → y that is nearest with small weights: (d+1,k)"
     h = F.pad(h.double(), (0,1), value=1.)
-    ridge = penalty*h.square().mean()*len(h)*torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
-    w = torch.linalg.solve(h.T@h + ridge, h.T@F.one_hot(y, n_classes).double())
-    return 10*w.float()                       # one-hot targets are logits of a timid softmax
+    eye = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
+    return torch.linalg.solve(h.T@h + penalty*eye, h.T@y.double())
 
 def branch_table(
     net,        # `Encoder`
@@ -282,14 +290,17 @@ def _expects(name, norm):
     return dict(name=name, mean=mean, var=var, shift=float(shift.mean()), ratio=float(ratio.mean().exp()))
 
 # %% ../nbs/32_probes.ipynb #48d87cd8
-def _image_cost(run):
-    "F that a training step spends on its batch, as a run's configuration says; None if the method is unknown"
-    config = getattr(run, 'config', None) or {}
-    o,bs = config.get('objective') or {},(config.get('batches') or {}).get('bs')
-    k = re.search(r'steps=(\d+)', str(o.get('attack') or ''))
-    k = int(k[1]) if k else 0
-    cost = dict(SimCLR=6, ACL=4*k+12+3*(o.get('reg') is not None), DynACL=4*k+12+3*(o.get('reg') is not None), DeACL=2*k+7, RoCL=2*k+9)
-    return cost[o['name']]*bs if o.get('name') in cost and bs else None
+def step_forwards(
+    config # of a run, as `pretrain` wrote it
+):         # F; None where the method does not say what it costs
+    "What a training step spends on its batch, in forward passes of one image"
+    for m in iter_modules(robustfm.methods.__path__): import_module('robustfm.methods.'+m.name) # register
+    o,bs  = config.get('objective') or {},(config.get('batches') or {}).get('bs')
+    cost  = getattr(methods.get(str(o.get('name')).lower()), 'cost', None)
+    steps = re.search(r'steps=(\d+)', str(o.get('attack') or ''))
+    if not (cost and bs): return None
+    k = int(steps[1]) if steps else 0
+    return bs*(cost(k) + 3*bool(o.get('reg')))            # a regulariser embeds the images, too
 
 # %% ../nbs/32_probes.ipynb #ff79172c
 def evidence(
@@ -344,7 +355,7 @@ def _curve(report):
 
 def _course(run, reports):
     "SA and RA over the training of a run: as its history says, else from reports that say their epoch"
-    history,cost = list(getattr(run, 'history', ())),_image_cost(run)
+    history,cost = list(getattr(run, 'history', ())),step_forwards(getattr(run, 'config', None) or {})
     known = [r for r in history if 'SA' in r and 'RA' in r]
     known = known or _dated(reports, {r['epoch']+1:r for r in history})
     if cost: known = [r|dict(F=cost*(r['step']+1)) if 'step' in r else r for r in known]
@@ -372,9 +383,9 @@ def agreement_gap(
     advs=None,# of the adversaries of `zs`, (A,N,d): the gap along the path through them
 ):            # (A,A) between every two styles
     "How differently two styles distribute agreement over the images"
-    advs = [None]*len(zs) if advs is None else advs
-    p = torch.stack([(agreement(z, z0, t) if a is None else along_path(a, z, z0, t)).flatten() for z,a in zip(zs, advs)])
-    p = p/p.sum(-1, keepdim=True)
+    if advs is None: p = [agreement(z, z0, t) for z in zs]
+    else: p = [along_path(a, z, z0, t) for z,a in zip(zs, advs)]
+    p = torch.stack([o.flatten()/o.sum() for o in p])
     return jensen_shannon(p[:,None], p[None])
 
 def recognition_gap(
@@ -390,25 +401,26 @@ def recognition_gap(
 def variance_split(
     zs # (A,N,d)
 ):     # dict of three shares, which sum to 1
-    "How much of the variance of (unit) embeddings comes with the image, with the style, and with both together"
-    z = unit(zs.double()); z = z - z.mean((0,1))
+    "How much of the variance of unit embeddings comes with the image, with the style, and with both together"
+    z = unit(zs.double())
+    z = z - z.mean((0,1))
     total = z.square().sum()
-    image,style = len(z)*z.mean(0).square().sum()/total,z.shape[1]*z.mean(1).square().sum()/total
+    image = len(z)*z.mean(0).square().sum()/total
+    style = z.shape[1]*z.mean(1).square().sum()/total
     return dict(image=float(image), style=float(style), both=float(1-image-style))
 
-def _ridge(z, y, penalty=1e-2):
-    "A linear map fitted to a random half of the rows: its predictions for the other half, the truth there, and the mean of the first"
-    z,y = torch.cat([unit(z), torch.ones_like(z[:,:1])], 1).double(),y.double()
+def _read_out(z, y):
+    "Fit a linear map to half of the rows: its guesses for the rest, the truth there, the mean of the fitted"
     i,j = torch.randperm(len(z), generator=torch.Generator().manual_seed(0)).to(z.device).chunk(2)
-    w   = torch.linalg.solve(z[i].T@z[i] + penalty*torch.eye(z.shape[1], dtype=z.dtype, device=z.device), z[i].T@y[i])
-    return z[j]@w,y[j],y[i].mean(0)
+    w = _ridge(unit(z[i]), y[i], 1e-2)
+    return unit(z[j]).double()@w[:-1]+w[-1],y[j].double(),y[i].double().mean(0)
 
 def style_probe(
     z, # embeddings, (N,d)
     s, # factors of style, (N,k)
 ):     # (k,) R² on held-out images, 0 where nothing can be read
     "How well a linear map reads each factor of style from the embedding"
-    guess,truth,mean = _ridge(z, s)
+    guess,truth,mean = _read_out(z, s)
     return (1 - (guess-truth).square().sum(0)/(mean-truth).square().sum(0)).clamp_min(0).float()
 
 def content_probe(
@@ -416,14 +428,14 @@ def content_probe(
     c, # content, (N,)
 ):     # accuracy on held-out images
     "How well a linear classifier reads content from the embedding"
-    guess,truth,_ = _ridge(z, F.one_hot(c))
+    guess,truth,_ = _read_out(z, F.one_hot(c))
     return float((guess.argmax(1)==truth.argmax(1)).float().mean())
 
 def consistency(
     zs,  # (A,N,d)
     advs,# of their adversaries, (A,N,d)
 ):       # dict(distance, spread, rank)
-    "Distance of views to their adversaries: its mean, its standard deviation over styles, and whether styles rank images alike (Spearman)"
+    "Distance of views to their adversaries: mean, deviation over styles, rank correlation of styles"
     d = 1-(unit(zs)*unit(advs)).sum(-1)                                            # (A,N)
     r = torch.corrcoef(d.argsort(1).argsort(1).double())
     return dict(distance=float(d.mean()), spread=float(d.std(0).mean()), rank=_off_diagonal(r))
@@ -443,13 +455,16 @@ def independence(
 ):                # dict of numbers
     "How independent of style an encoder is: all measurements of this page"
     with evaluating(net), frozen(net), torch.no_grad():
-        z0,zs = net(x, bn),torch.stack([net(v, bn) for v in styled])
-        (gap,own),split = recognition_gap(zs, z0, t),variance_split(zs)
-        out = dict(agreement_gap=_off_diagonal(agreement_gap(zs, z0, t)), recognition_gap=_off_diagonal(gap), recognised=float(own.mean()), **{f'variance_{k}':v for k,v in split.items()})
+        z0,zs   = net(x, bn),torch.stack([net(v, bn) for v in styled])
+        gap,own = recognition_gap(zs, z0, t)
+        out = dict(agreement_gap=_off_diagonal(agreement_gap(zs, z0, t)), recognition_gap=_off_diagonal(gap),
+                   recognised=float(own.mean()))
+        out |= {f'variance_{k}':v for k,v in variance_split(zs).items()}
         if content is not None: out['content'] = content_probe(z0, content)
         if style   is not None: out['style'] = float(style_probe(z0, style).mean())
         if attack  is not None:
-            advs = torch.stack([net(attack(lambda a: nt_xent(net(a, adv), z, t=t), v), adv) for v,z in zip(styled, zs)])
+            def adversary(v, z): return attack(lambda a: nt_xent(net(a, adv), z, t=t), v)
+            advs = torch.stack([net(adversary(v, z), adv) for v,z in zip(styled, zs)])
             out |= dict(path_gap=_off_diagonal(agreement_gap(zs, z0, t, advs)), **consistency(zs, advs))
     return out
 
@@ -469,5 +484,6 @@ def independence_curves(
     for e,s in [(e, augment.strength) for e in eps] + [(own, s) for s in strengths]:
         with seeded(seed, x.device):
             stronger = replace(attack, ball=replace(attack.ball, eps=e/255), alpha=attack.alpha*e/own)
-            points.append(dict(eps=e, strength=s, **independence(net, x, [augment(x, s) for _ in range(n)], stronger, **kw)))
+            styled = [augment(x, s) for _ in range(n)]
+            points.append(dict(eps=e, strength=s, **independence(net, x, styled, stronger, **kw)))
     return points

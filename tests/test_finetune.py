@@ -12,7 +12,7 @@ from robustfm.tools import fingerprints,measuring
 from robustfm.models import Encoder,one_branch,tiny
 
 quick = dict(epochs=1, show=False)
-near,pgd = PGD(start='near', Linf(.1), steps=2),PGD(Linf(.1), steps=2)
+near,pgd = PGD(Linf(.1), steps=2, start='near'),PGD(Linf(.1), steps=2)
 
 @pytest.fixture(scope='module')
 def data(): return digits()

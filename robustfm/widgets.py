@@ -408,9 +408,9 @@ def _display(fig, said, box):
     from IPython.display import display
     view = dict(version_major=2, version_minor=0, model_id=box.model_id)
     if static_only(): return display({'text/plain':said}, raw=True) if fig is None else display(fig)
-    twin = display({'text/plain':said}, raw=True, display_id=True)
+    twin = display({'text/plain':said}, raw=True, display_id=True)     # None outside IPython
     display({'application/vnd.jupyter.widget-view+json':view, 'text/plain':''}, raw=True)
-    if fig is not None: _keep(twin, fig, said)              # while the browser draws
+    if fig is not None and twin is not None: _keep(twin, fig, said)    # while the browser draws
     return twin
 
 def _keep(twin, fig, said):
@@ -900,7 +900,7 @@ class _Styles:
         images = torch.stack([self.styled(what, v) for v in values])
         with torch.no_grad():
             z0,zs = self.net(self.x, branch),torch.stack([self.net(v, branch) for v in images])
-        p     = torch.stack([agreement(z, z0, t)[0] for z in zs])
+        p     = torch.stack([agreement(z, z0, t).ravel() for z in zs])
         names = [f"{what if self.true else 'strength'} {v:.2f}" for v in values]
         title = f'do({what}): lines on one another mean that the style does not matter'
         return invariance_figure(p, images, names, self.regularisers(zs[0], zs[-1], z0, t), title)
@@ -955,7 +955,7 @@ def invariance_explorer(
                 point=o.points, angle=(0.,360.,1.,0.))
     return o.keys(e)
 
-# %% ../nbs/33_widgets.ipynb #ff4c8a03
+# %% ../nbs/33_widgets.ipynb #29ab7694
 class _Branches:
     "An encoder with branches, and labelled images: half train the heads, half test"
     def __init__(self, net, test, most):
@@ -1018,8 +1018,8 @@ class _Board:
         "Keep the last picture where no widget can run"
         self.button.disabled,self.says.value = True,'stopped' if self.stopped else 'finished'
         if self.figure is None: return
-        if self.twin is not None: _keep(self.twin, self.figure, 'loss terms')
-        else: _display(self.figure, 'loss terms', self.box)
+        if static_only(): _display(self.figure, 'loss terms', self.box)
+        elif self.twin is not None: _keep(self.twin, self.figure, 'loss terms')
 
     def close(self): _close(self.box)
 

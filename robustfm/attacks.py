@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from .tools import one_of,whole
 
-# %% ../nbs/06_attacks.ipynb #18af60c6
+# %% ../nbs/06_attacks.ipynb #6e6605c1
 def _size(v, name, ball):
     "A radius or a step as a float, or one sentence"
     most = getattr(ball, 'most', math.inf)
@@ -56,7 +56,7 @@ class L2(_Ball):
     def steepest(self, g): return g/_norm(g)
     def project(self, d): return d*(self.eps/_norm(d)).clamp_max(1)
 
-# %% ../nbs/06_attacks.ipynb #c1c1f30c
+# %% ../nbs/06_attacks.ipynb #f99405fd
 @dataclass(frozen=True)
 class L1(_Ball):
     "The ball ‖δ‖₁ ≤ ε, per image: few pixels change, and much"
@@ -78,7 +78,7 @@ class L1(_Ball):
         c = ((a.sort(1, descending=True).values.cumsum(1)-self.eps)/j).amax(1, keepdim=True).clamp_min(0)
         return d.sign()*(a-c).clamp_min(0).view_as(d)
 
-# %% ../nbs/06_attacks.ipynb #8482629f
+# %% ../nbs/06_attacks.ipynb #d1babed2
 _severed = ("no gradient of the loss reaches the images: something on the way cuts it (detach, numpy, "
             "rounding). An attack cannot move, and what it measures would be no robustness")
 _inference = ("the loss holds tensors that were made in inference mode and remember no graph (labels, "
@@ -210,7 +210,7 @@ def _tried(clf, loss, a, y, i, move, missing):
         g = _unit(gradient(l, a, missing)) if move else None
     return z.detach(),l.detach(),g
 
-# %% ../nbs/06_attacks.ipynb #fa1fd77f
+# %% ../nbs/06_attacks.ipynb #d8db2c26
 @torch.inference_mode(False)
 def worst_case(
     clf,            # images → logits, in evaluation mode

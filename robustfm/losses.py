@@ -44,7 +44,7 @@ def gather(
     many = dist.is_available() and dist.is_initialized() and dist.get_world_size()>1
     return _Gather.apply(z) if many and _gathering.get() else z
 
-# %% ../nbs/07_losses.ipynb #3ad3b82a
+# %% ../nbs/07_losses.ipynb #c726ce25
 def minibatches(
     n:int # how many equal mini-batches a batch is made of
 ):

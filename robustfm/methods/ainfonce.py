@@ -74,7 +74,7 @@ def hard_negatives(
     den  = top + (pos+neg).log()
     return s - (den[None,:] if mode=='released' else den[:,None])
 
-# %% ../../nbs/106_ainfonce.ipynb #385b536d
+# %% ../../nbs/106_ainfonce.ipynb #59212c91
 def pair_losses(
     *views,        # embeddings of the views, each (N,d); the first is the adversary's
     t=.5,          # temperature

@@ -4,188 +4,322 @@
 
 # %% auto #0
 __all__ = ['on_digits', 'on_cifar10', 'on_t4', 'checkers', 'budget', 'Prediction', 'predict', 'reveal',
-           'exercise', 'Wrong', 'need', 'close_to', 'diagnose', 'tensor_of', 'number_of',
-           'checker', 'check', 'stored', 'progress']
+           'Wrong', 'need', 'close_to', 'tensor_of', 'number_of', 'slip', 'compare', 'counts',
+           'learns', 'Exercise', 'checker', 'exercise', 'check', 'demonstrate', 'stored',
+           'progress']
 
 # %% ../../nbs/41_course.ipynb #e26d11d0
-import html,json,math,os,re,traceback
-from functools import wraps
+import html,inspect,json,math,os,re,traceback
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 import torch
 from .._compat import tutorials_folder
 from ..datasets import cifar10,digits
 from ..models import resnet18,tiny
-from ..tools import replacing
-from ..widgets import static_only
+from ..tools import Table,expanded,jsonable,one_of,replacing,seeded
+from ..widgets import answering,static_only
 
 # %% ../../nbs/41_course.ipynb #4e362fef
+_grey,_shade = 'color:var(--jp-ui-font-color2,#555)','background:var(--jp-layout-color2,#f3f3f3)'
+
 def _show(rich, plain):
-    "HTML where it can be shown, text where not"
+    "Display HTML in a notebook, print text elsewhere"
     from IPython import get_ipython
     from IPython.display import display
     if get_ipython() is None: return print(plain)
-    display({'text/html':f'<div style="max-width:60em;font-size:15px;line-height:1.5">{rich}</div>', 'text/plain':plain}, raw=True)
+    rich = f'<div style="max-width:60em;font-size:15px;line-height:1.5">{rich}</div>'
+    display({'text/html':rich, 'text/plain':plain}, raw=True)
+
+def _framed(colour, rich): return f'<div style="border-left:4px solid {colour};padding:2px 12px">{rich}</div>'
+
+def _on_stage():
+    "Is this notebook shown without its code? Then nobody can write an answer, and all cells have run"
+    return os.environ.get('SERVER_SOFTWARE', '').startswith('voila')
 
 def _num(v): return f'{v:.3g}' if isinstance(v, float) else str(v)
 
 # %% ../../nbs/41_course.ipynb #165c6c4c
-on_digits  = dict(data=digits, net=tiny, images=None, tests=None, bs=128, opt='adam', lr=5e-3, eps=.15, alpha=.075, steps=3, views=dict(flip=0., scale=(.3,1.), p_jitter=0.))  # a mirrored 2 is no digit
-on_cifar10 = dict(data=cifar10, net=resnet18, images=None, tests=None, bs=512, opt='lars', lr=5., eps=8/255, alpha=2/255, steps=5, views={})
-on_t4      = dict(on_cifar10, images=5000, tests=1000, bs=256, opt='adam', lr=1e-3)                                           # of ACL, 45 s an epoch at 4 TFLOP/s
+on_digits = dict(data=digits, net=tiny, images=None, tests=None, bs=128, opt='adam', lr=5e-3,
+                 eps=.15, alpha=.075, steps=3,
+                 views=dict(flip=0., scale=(.3,1.), p_jitter=0.))                 # a mirrored 2 is no digit
+on_cifar10 = dict(data=cifar10, net=resnet18, images=None, tests=None, bs=512, opt='lars', lr=5.,
+                  eps=8/255, alpha=2/255, steps=5, views={})
+on_t4 = dict(on_cifar10, images=5000, tests=1000, bs=256, opt='adam', lr=1e-3)    # of ACL, 45 s an epoch
 
 _where = dict(laptop='two CPU cores', t4='one T4', full='as published')
 
-def _minutes(m): return 'time not measured' if m is None else 'under a minute' if m<1 else 'about a minute' if m<1.5 else f'{m:.0f} minutes' if m<100 else f'{m/60:.0f} hours'
+def _minutes(m):
+    if m is None: return 'time not measured'
+    if m<1.5: return 'under a minute' if m<1 else 'about a minute'
+    return f'{m:.0f} minutes' if m<100 else f'{m/60:.0f} hours'
 
-def _rung(name, o, chosen):
-    given,m = ', '.join(f'{k}={getattr(v, "__name__", _num(v))}' for k,v in o.items() if k!='minutes' and v is not None and not isinstance(v, dict)),o.get('minutes')
-    return f"{name} ({_where[name]}, {'' if chosen or m is None else 'estimated '}{_minutes(m)}): {given}"
+def _rung(name, settings, chosen=False):
+    "One line of what a budget gives and takes"
+    said = [f'{k}={getattr(v, "__name__", _num(v))}' for k,v in settings.items()
+            if k!='minutes' and v is not None and not isinstance(v, dict)]
+    m = settings.get('minutes')
+    takes = ('' if chosen or m is None else 'estimated ')+_minutes(m)
+    return f"{name} ({_where[name]}, {takes}): {', '.join(said)}"
 
 def budget(
-    laptop,   # dict of settings; `minutes` is what they take
-    t4=None,  # likewise, for one T4
-    full=None,# likewise, as published
-    note='',  # what the small run can and cannot show
-):            # namespace of the chosen settings, with its `name`
+    laptop:dict,   # settings; `minutes` is what they take
+    t4:dict=None,  # likewise, for one T4
+    full:dict=None,# likewise, as published
+    note:str='',   # what the small run can and cannot show
+):                 # namespace of the chosen settings, with its `name`
     "The settings of this run, by the environment variable ROBUSTFM_BUDGET: laptop | t4 | full"
     rungs = {k:v for k,v in dict(laptop=laptop, t4=t4, full=full).items() if v is not None}
-    name = os.environ.get('ROBUSTFM_BUDGET', '').strip().lower() or 'laptop'
-    if name not in rungs: raise ValueError(f"ROBUSTFM_BUDGET={name!r} is not a budget of this chapter: choose {', '.join(rungs)}")
-    mine,others = _rung(name, rungs[name], True),'; '.join(_rung(k, v, False) for k,v in rungs.items() if k!=name)
-    _show(f'<b>Budget</b> {html.escape(mine)}. <span style="color:#555">Others, by ROBUSTFM_BUDGET: {html.escape(others or "none")}.</span> {html.escape(note)}', f'Budget {mine}. Others: {others or "none"}. {note}')
+    name = one_of(rungs, ROBUSTFM_BUDGET=os.environ.get('ROBUSTFM_BUDGET', '').strip().lower() or 'laptop')
+    mine   = _rung(name, rungs[name], True)
+    others = '; '.join(_rung(k, v) for k,v in rungs.items() if k!=name) or 'none'
+    folded = f'<details style="{_grey}"><summary>others, by ROBUSTFM_BUDGET</summary>{html.escape(others)}</details>'
+    rich = f'<b>Budget</b> {html.escape(mine)}. {html.escape(note)}{folded}'
+    if not _on_stage(): _show(rich, f'Budget {mine}. Others: {others}. {note}')
     return SimpleNamespace(**rungs[name], name=name)
 
 # %% ../../nbs/41_course.ipynb #891f7790
-_book = SimpleNamespace(predictions={}, exercises={}, file=None)
+_book    = SimpleNamespace(predictions={}, exercises={}, file=None)
+_waiting = {} # key → shows the answer, once there is a guess
 
 def _keep():
+    "Write the book to its file, if it has one"
     if _book.file is None: return
-    with replacing(_book.file) as tmp: tmp.write_text(json.dumps(dict(predictions=_book.predictions, exercises=_book.exercises), indent=1, ensure_ascii=False), encoding='utf-8')
+    kept = dict(predictions=_book.predictions, exercises=_book.exercises)
+    text = json.dumps(jsonable(kept), indent=1, ensure_ascii=False)
+    with replacing(_book.file) as tmp: tmp.write_text(text, encoding='utf-8')
+
+def _said(v, unit=''): return f"{_num(v)}{' '+unit if unit and not isinstance(v, str) else ''}"
 
 class Prediction:
     "A question, and a guess once it is locked"
     def __init__(self, key, question, options=None, low=None, high=None, unit=''):
-        if (options is None)==(low is None or high is None): raise ValueError(f"predict({key!r}): give options=[…] to choose from, or low= and high= of a slider")
-        if options is None and not low<high: raise ValueError(f"predict({key!r}): low={low} must be below high={high}")
-        self.key,self.options,self.low,self.high,self.unit = key,None if options is None else list(options),low,high,unit
-        self.entry = _book.predictions.setdefault(key, {})
+        if (options is None)==(low is None or high is None):
+            raise ValueError(f"predict({key!r}): give options=[…] to choose from, or low= and high= of a "
+                             "slider")
+        if options is None and not low<high:
+            raise ValueError(f"predict({key!r}): low={low} must be below high={high}")
+        self.key,self.question,self.low,self.high,self.unit = key,question,low,high,unit
+        self.options = None if options is None else list(options)
+        self.entry   = _book.predictions.setdefault(key, {})
         self.entry |= dict(question=question, unit=unit, range=None if low is None else high-low)
 
     def lock(self, guess):
         "Keep `guess`, once"
-        if 'guess' in self.entry: raise ValueError(f"the guess for {self.key!r} is locked: {_said(self.entry['guess'], self.unit)}")
-        if self.options is not None and guess not in self.options: raise ValueError(f"{guess!r} is not among the options: {', '.join(map(str, self.options))}")
-        if self.options is None and not self.low<=guess<=self.high: raise ValueError(f"{guess} is outside {self.low} … {self.high}")
-        self.entry |= dict(guess=guess, late='truth' in self.entry)
+        if 'guess' in self.entry:
+            raise ValueError(f"the guess for {self.key!r} is locked: {_said(self.entry['guess'], self.unit)}")
+        if self.options is not None: one_of(self.options, guess=guess)
+        elif not self.low<=guess<=self.high: raise ValueError(f"{guess} is outside {self.low} … {self.high}")
+        self.entry |= dict(guess=guess, late='truth' in self.entry and self.key not in _waiting)
         _keep()
+        self.tell()
+
+    def tell(self):
+        "Show the answer, if it has waited for this"
+        if self.key in _waiting: _waiting.pop(self.key)()
+
+    def choices(self):
+        "What can be guessed, in words"
+        if self.options is not None: return ' · '.join(map(str, self.options))
+        return f'{_num(self.low)} … {_said(self.high, self.unit)}'
+
+    def _control(self):
+        import ipywidgets as w
+        if self.options is not None:
+            return w.RadioButtons(options=self.options, value=None, layout=dict(width='max-content'))
+        low,high = self.low,self.high
+        kw = dict(min=low, max=high, description=self.unit, layout=dict(width='400px'))
+        if high-low>=10 and all(float(v).is_integer() for v in (low,high)):
+            return w.IntSlider(int((low+high)/2), step=1, **kw)
+        return w.FloatSlider((low+high)/2, step=(high-low)/100, **kw)
 
     def box(self):
-        "The control, its button and what was locked"
+        "The control, its buttons and what was locked"
         import ipywidgets as w
-        whole = self.options is None and all(float(v).is_integer() for v in (self.low, self.high)) and self.high-self.low>=10
-        c = (w.RadioButtons(options=self.options, value=None, layout=dict(width='max-content')) if self.options is not None else
-             (w.IntSlider if whole else w.FloatSlider)(min=self.low, max=self.high, step=1 if whole else (self.high-self.low)/100, value=(int if whole else float)((self.low+self.high)/2), description=self.unit, layout=dict(width='400px')))
-        b,says = w.Button(description='lock my guess', button_style='primary'),w.HTML()
-        def locked():
-            c.disabled = b.disabled = True
-            says.value = f"locked: {html.escape(_said(self.entry['guess'], self.unit))}"
-        def click(_):
-            if c.value is None: says.value = 'choose one first'; return
-            self.lock(c.value); locked()
-        b.on_click(click)
-        if 'guess' in self.entry: c.value = self.entry['guess'] if self.options is None or self.entry['guess'] in self.options else None; locked()
-        self.control,self.button,self.says = c,b,says
-        return w.VBox([c, w.HBox([b,says])])
+        self.control,self.says = self._control(),w.HTML()
+        self.button = w.Button(description='lock my guess', button_style='primary')
+        self.skip   = w.Button(description='show the '
+                                           'answer', layout=dict(display='' if _on_stage() else 'none'))
+        self.shown  = answering(self.control, w.HBox([self.button,self.skip,self.says]), name=self.question)
+        self.button.on_click(self._click)
+        self.skip.on_click(lambda _: self._open(''))
+        if 'guess' in self.entry:
+            guess = self.entry['guess']
+            if self.options is None or guess in self.options: self.control.value = guess
+            self._open(self._locked())
+        return self.shown
+
+    def _click(self, _):
+        if self.control.value is None:
+            self.says.value = 'choose one first'
+            return
+        self.lock(self.control.value)
+        self._open(self._locked())
+
+    def _locked(self): return f"locked: {html.escape(_said(self.entry['guess'], self.unit))}"
+
+    def _open(self, says):
+        "No more guesses: say what was locked, and let the page go on"
+        self.control.disabled = self.button.disabled = self.skip.disabled = True
+        self.says.value = says
+        self.shown.add_class('robustfm-told')
+        self.tell()
 
     def _ipython_display_(self): pass # `predict` has shown it
 
-def _said(v, unit=''): return f"{_num(v)}{' '+unit if unit and not isinstance(v, str) else ''}"
+# %% ../../nbs/41_course.ipynb #41c0de03
+_curtain = ('<style>.jp-Cell:has(.robustfm-question):not(:has(.robustfm-told)) ~ .jp-Cell '
+            '{display:none}</style>'
+            '<span class="robustfm-question"></span>')
+
+def _display_widget(box):
+    from IPython.display import display
+    view = dict(version_major=2, version_minor=0, model_id=box.model_id)
+    display({'application/vnd.jupyter.widget-view+json':view, 'text/plain':''}, raw=True)
+
+def _alive():
+    "Can a control be shown and answer?"
+    from IPython import get_ipython
+    return get_ipython() is not None and not static_only()
 
 def predict(
-    key,         # name under which `reveal` finds the guess
-    question,
-    options=None,# answers to choose from, or …
-    low=None,    # … the ends of a slider
-    high=None,
-    unit='',     # of the slider
-):               # a `Prediction`; `.lock(guess)` from Python does what its button does
+    key:str,         # name under which `reveal` finds the guess
+    question:str,
+    options:list=None,# answers to choose from, or …
+    low:float=None,  # … the ends of a slider
+    high:float=None,
+    unit:str='',     # of the slider
+):                   # a `Prediction`; `.lock(guess)` from Python does what its button does
     "Ask before the figure appears"
-    from IPython import get_ipython
-    from IPython.display import display
     p = Prediction(key, question, options, low, high, unit)
-    choice = ' · '.join(map(str, p.options)) if p.options is not None else f'{_num(low)} … {_said(high, unit)}'
-    _show(f'<div style="border-left:4px solid #0072B2;padding:2px 12px"><b>Predict first.</b> {html.escape(question)}<br><span style="color:#555">{html.escape(choice)}</span></div>', f'Predict first. {question} ({choice})')
-    if get_ipython() is not None and not static_only():
-        p.shown = p.box()
-        display({'application/vnd.jupyter.widget-view+json':dict(version_major=2, version_minor=0, model_id=p.shown.model_id), 'text/plain':''}, raw=True)
+    choices = f'<span style="{_grey}">{html.escape(p.choices())}</span>'
+    rich = f'<b>Predict first.</b> {html.escape(question)}<br>{choices}'
+    curtain = _curtain if _on_stage() else ''
+    _show(_framed('#0072B2', rich)+curtain, f'Predict first. {question} ({p.choices()})')
+    if _alive(): _display_widget(p.box())
     return p
 
+def _verdict(e):
+    "The guess beside the truth, in words"
+    truth = _said(e['truth'], e['unit'])
+    if 'guess' not in e: return f"no guess was locked: the answer is {truth}"
+    off = ''
+    if not e['right'] and not isinstance(e['guess'], str):
+        off = f", off by {_said(abs(e['guess']-e['truth']), 'points' if e['unit']=='%' else e['unit'])}"
+    late = ' (locked after the answer was shown)' if e['late'] else ''
+    how = 'right' if e['right'] else 'surprised'
+    return f"you guessed {_said(e['guess'], e['unit'])}, it is {truth}: {how}{off}{late}"
+
+def _right(e, tolerance):
+    "Is the guess near the truth? None without a guess"
+    if 'guess' not in e: return None
+    if isinstance(e['truth'], (str,bool)) or isinstance(e['guess'], str): return e['guess']==e['truth']
+    return bool(abs(e['guess']-e['truth']) <= ((e['range'] or 0)/10 if tolerance is None else tolerance))
+
 def reveal(
-    key,           # of a `predict`
-    truth,         # in the unit of the slider, or one of the options
-    tolerance=None,# how near counts as right; None: a tenth of the slider
+    key:str,             # of a `predict`
+    truth,               # in the unit of the slider, or one of the options
+    tolerance:float=None,# how near counts as right; None: a tenth of the slider
 ):
-    "Print the guess beside the truth"
+    "Print the guess beside the truth; shown without code, wait until the guess is locked"
     e = _book.predictions.setdefault(key, dict(question=key, unit='', range=None))
-    truth = truth.item() if hasattr(truth, 'item') else truth
-    e['truth'] = truth
-    if 'guess' not in e: e['right'] = None; print(f"no guess was locked: the answer is {_said(truth, e['unit'])}")
-    else:
-        g,tol = e['guess'],tolerance if tolerance is not None else (e['range'] or 0)/10
-        close = g==truth if isinstance(truth, (str,bool)) or isinstance(g, str) else abs(g-truth)<=tol
-        e['right'] = bool(close)
-        off  = '' if close or isinstance(g, str) else f", off by {_said(abs(g-truth), 'points' if e['unit']=='%' else e['unit'])}"
-        print(f"you guessed {_said(g, e['unit'])}, it is {_said(truth, e['unit'])}: {'right' if close else 'surprised'}{off}{' (locked after the answer was shown)' if e['late'] else ''}")
-    _keep()
+    e['truth'] = truth.item() if hasattr(truth, 'item') else truth
+    def tell(show=print):
+        e['right'] = _right(e, tolerance)
+        _keep()
+        show(_verdict(e))
+    if not (_on_stage() and _alive() and 'guess' not in e): return tell()
+    import ipywidgets as w
+    says = w.HTML('the answer waits for your guess')
+    _waiting[key] = lambda: tell(lambda text: setattr(says, 'value', html.escape(text)))
+    _display_widget(answering(says))
 
 # %% ../../nbs/41_course.ipynb #69b6401d
-def exercise(
-    key,        # name of its checker
-    title,      # what to do, one sentence
-    hint='',    # folded
-    solution='',# folded; code
-):
-    "Show an exercise"
-    _book.exercises.setdefault(key, dict(tries=0, solved=False))['title'] = title
-    fold = lambda name,text,tag: f'<details><summary style="cursor:pointer">{name}</summary><{tag} style="background:#f6f6f6;color:#222;padding:8px;white-space:pre-wrap">{html.escape(text.strip())}</{tag}></details>' if text else ''
-    _show(f'<div style="border-left:4px solid #009E73;padding:2px 12px"><b>Exercise.</b> {html.escape(title)}{fold("hint", hint, "div")}{fold("a solution", solution, "pre")}</div>', f'Exercise. {title}')
-
-# %% ../../nbs/41_course.ipynb #3dfed13d
-checkers = {}
-
 class Wrong(Exception): "What is wrong with a reader's function, in one sentence"
 
 def need(ok, say):
     "The next property, and what to look at where it does not hold"
     if not ok: raise Wrong(say)
 
-def close_to(a, b, tol=1e-4): return abs(float(a)-float(b))<=tol*(1+abs(float(b)))
-
-def diagnose(
-    got,
-    right,
-    slips, # {sentence: what that mistake would give}
+def close_to(
+    a, # a number, a tensor or a list of numbers
+    b, # likewise
+    tol=1e-4, # relative, and absolute
 ):
-    "Recognise a mistake by its number"
-    if close_to(got, right): return
-    for say,v in slips.items(): need(not close_to(got, v), say)
-    raise Wrong(f"it gives {float(got):.4f} where {float(right):.4f} is right: compare with the equation, term by term")
+    "Are two results the same, up to rounding?"
+    a,b = (torch.as_tensor(v, dtype=torch.float64).detach() for v in (a,b))
+    return a.shape==b.shape and torch.allclose(a, b, rtol=tol, atol=tol)
 
 def tensor_of(o, shape):
     "The reader's result as a tensor of that shape"
     need(isinstance(o, torch.Tensor), f"it returns a {type(o).__name__}, not a tensor: look at the last line")
-    need(tuple(o.shape)==tuple(shape), f"it returns shape {tuple(o.shape)} where {tuple(shape)} is right: print the shapes on the way")
-    need(bool(torch.isfinite(o).all()), "its result is not finite: look for a division by zero or the log of zero")
+    need(tuple(o.shape)==tuple(shape),
+         f"it returns shape {tuple(o.shape)} where {tuple(shape)} is right: print the shapes on the way")
+    need(bool(torch.isfinite(o).all()), _infinite)
     return o
+
+_infinite = "its result is not finite: look for a division by zero or the log of zero"
 
 def number_of(o):
     "The reader's result as one number"
     if isinstance(o, torch.Tensor): return tensor_of(o.squeeze() if o.numel()==1 else o, ())
-    need(isinstance(o, (int,float)) and not isinstance(o, bool), f"it returns a {type(o).__name__}, not one number: look at the last line")
-    need(math.isfinite(o), "its result is not finite: look for a division by zero or the log of zero")
+    need(isinstance(o, (int,float)) and not isinstance(o, bool),
+         f"it returns a {type(o).__name__}, not one number: look at the last line")
+    need(math.isfinite(o), _infinite)
     return o
 
+# %% ../../nbs/41_course.ipynb #41c0de05
+@dataclass
+class slip:
+    "A mistake that readers make"
+    say: str     # what to look at
+    wrong: object# what the mistake computes: a function of the exercise's arguments, or a value
+    def value(self, args): return self.wrong(*args) if callable(self.wrong) else self.wrong
+
+def compare(
+    got,     # the reader's result
+    right,   # what is right
+    slips=(),# mistakes that are known
+    args=(), # to which they were applied
+):
+    "The result is right; if not, it is recognised as a slip or called different"
+    if close_to(got, right): return
+    for s in slips: need(not close_to(got, s.value(args)), s.say)
+    one = torch.as_tensor(got).numel()==1
+    found = f"it gives {float(got):.4f} where {float(right):.4f} is right: " if one else ''
+    raise Wrong(f"{found}compare with the equation, term by term")
+
+def counts(
+    f,      # the reader's function
+    right,  # what is right, a function of the same arguments
+    args,   # dict of arguments, in order
+    **other,# other values, one argument each
+):
+    "Every argument counts: changed alone, it changes the result as it should"
+    for name,new in other.items():
+        changed = (args|{name:new}).values()
+        need(close_to(f(*changed), right(*changed)),
+             f"with another {name} it gives the wrong result: is {name} used as it is given")
+
+def learns(
+    f,     # the reader's function
+    right, # what is right, a function of the same arguments
+    args,  # dict of arguments, in order
+    *names,# of those that must get a gradient
+):
+    "The gradient arrives, and is the right one"
+    leaves = {k:args[k].detach().clone().requires_grad_() for k in names}
+    def gradients(g):
+        out = g(*(args|leaves).values())
+        need(getattr(out, 'requires_grad', False),
+             "no gradient flows back through it: stay with tensors, without .item() or .detach()")
+        return torch.autograd.grad(out.sum(), list(leaves.values()), allow_unused=True)
+    for name,got,g in zip(names, gradients(f), gradients(right)):
+        need(got is not None and close_to(got, g, 1e-3),
+             f"the value is right and the gradient for {name} is not: something is detached that should "
+             "learn")
+
+# %% ../../nbs/41_course.ipynb #3dfed13d
 class _Reader:
     "The reader's function; what it raises is told as a sentence"
     def __init__(self, f, what='your function'): self.f,self.what = f,what
@@ -197,81 +331,179 @@ class _Reader:
         return out
 
     def told(self, e):
-        here = Path(tutorials_folder.__code__.co_filename).parent
-        own  = [f for f in traceback.extract_tb(e.__traceback__)[1:] if 'site-packages' not in f.filename and here not in Path(f.filename).parents]
-        at   = f'; look first at its line `{own[-1].line}`' if own and own[-1].line else '; look first at its arguments, in number and order'
-        return f"{self.what} stopped with {type(e).__name__}: {(str(e).splitlines() or ['no message'])[0][:160]}{at}"
+        "The sentence for an exception, with the reader's own line"
+        here  = Path(tutorials_folder.__code__.co_filename).parent
+        trace = traceback.extract_tb(e.__traceback__)[1:]
+        own = [t for t in trace if 'site-packages' not in t.filename and here not in Path(t.filename).parents]
+        at  = f'its line `{own[-1].line}`' if own and own[-1].line else 'its arguments, in number and order'
+        why = (str(e).splitlines() or ['no message'])[0][:160]
+        return f"{self.what} stopped with {type(e).__name__}: {why}; look first at {at}"
 
     def part(self, o, what): return _Reader(o, what)
 
+@dataclass
+class Exercise:
+    "A task, its hint, its solution and its checker; called with the reader's function, it tests it"
+    key: str
+    task: str
+    hint: str
+    solution: object # a function or class whose source is shown, or text
+    test: object     # raises `Wrong`, or returns None or a remark
+
+    def told(self, f):
+        "Test `f` -> (passed?, one sentence)"
+        try:
+            need(callable(f),
+                 f"there is no function yet, but {f!r:.40}: write one, and give its name without calling it")
+            with seeded(0), torch.inference_mode(False), torch.enable_grad(): remark = self.test(_Reader(f))
+        except Wrong as w: return False,f'{w}.'
+        except (ValueError,TypeError,RuntimeError,AttributeError,IndexError,KeyError) as w:
+            why = (str(w).splitlines() or [''])[0][:120]
+            return False,f"what it returns cannot be used ({type(w).__name__}: {why}); look at its last line."
+        return True,f"every test passed.{' '+remark if remark else ''}"
+
+    def demonstrate(self, f):
+        "Test `f` and say what was found; a demonstration of the chapter, not the reader's try"
+        passed,says = self.told(f)
+        print(f"{'✓' if passed else '✗'} {self.key}: {says}")
+        return passed
+
+    def __call__(self, f):
+        "Test the reader's function, say what was found, and keep the score"
+        e = self.entry()
+        if _on_stage(): return False                         # nobody could have written it
+        e['tries'] += 1
+        passed = self.demonstrate(f)
+        e['solved'] = e['solved'] or passed
+        _keep()
+        return passed
+
+    def entry(self):
+        "Its line in the book"
+        return _book.exercises.setdefault(self.key, dict(title=self.task, tries=0, solved=False))
+
+    def text(self):
+        "The solution, as it is shown"
+        s = self.solution
+        return inspect.cleandoc(s if isinstance(s, str) else inspect.getsource(s))
+
+# %% ../../nbs/41_course.ipynb #c241b7cb
+checkers = {} # every exercise by its key
+
 def checker(
-    key # name of the exercise
-):
-    "Decorator: a function of the reader's function that raises `Wrong`, or returns None or a remark"
-    def register(check):
-        @wraps(check)
-        def run(f):
-            e = _book.exercises.setdefault(key, dict(title=key, tries=0, solved=False))
-            e['tries'] += 1
-            try:
-                if f is None or not callable(f): raise Wrong(f"there is no function yet, but {f!r:.40}: write one, and give its name without calling it")
-                with torch.random.fork_rng(devices=[]), torch.enable_grad():
-                    torch.manual_seed(0)
-                    remark = check(_Reader(f))
-            except Wrong as w: print(f'✗ {key}: {w}.'); _keep(); return False
-            except (ValueError,TypeError,RuntimeError,AttributeError,IndexError,KeyError) as w: print(f"✗ {key}: what it returns cannot be used ({type(w).__name__}: {str(w).splitlines()[0][:120] if str(w) else ''}); look at its last line."); _keep(); return False
-            e['solved'] = True
-            print(f"✓ {key}: every test passed.{' '+remark if remark else ''}"); _keep()
-            return True
-        checkers[key] = run
-        return run
+    key:str,    # name of the exercise
+    task:str='',# what to do
+    hint:str='',# folded
+    solution='',# folded; a function or class whose source is shown, or text
+):              # decorator
+    "Make an `Exercise` of a test of the reader's function, which raises `Wrong` or returns None or a remark"
+    def register(test):
+        checkers[key] = Exercise(key, task or key, hint, solution, test)
+        checkers[key].__doc__ = test.__doc__
+        return checkers[key]
     return register
 
+def _known(key): return checkers[one_of(checkers, key=key)]
+
+def _fold(name, text, tag):
+    if not text: return ''
+    body = f'<{tag} style="{_shade};padding:8px;white-space:pre-wrap">{html.escape(text)}</{tag}>'
+    return f'<details><summary style="cursor:pointer">{name}</summary>{body}</details>'
+
+def exercise(
+    key:str # of one of the `checkers`
+):
+    "Show an exercise: its task, a folded hint, a folded solution"
+    e = _known(key)
+    e.entry()
+    if _on_stage(): return
+    folded = _fold('hint', e.hint, 'div') + _fold('a solution', e.text(), 'pre')
+    _show(_framed('#009E73', f'<b>Exercise.</b> {html.escape(e.task)}{folded}'), f'Exercise. {e.task}')
+
 def check(
-    key, # of an exercise
-    f,   # the reader's function
-):       # passed?
+    key:str, # of an exercise
+    f,       # the reader's function
+):           # passed?
     "Test the reader's function, and say what to look at first"
-    if key not in checkers: raise ValueError(f"there is no exercise {key!r}: choose one of {', '.join(checkers)}")
-    return checkers[key](f)
+    return _known(key)(f)
+
+def demonstrate(
+    key:str, # of an exercise
+    f,       # a function to show, right or wrong
+):           # passed?
+    "Test a function of the chapter's own: the same words, and not counted as a try of the reader"
+    return _known(key).demonstrate(f)
 
 # %% ../../nbs/41_course.ipynb #af7dcc4a
-def stored(
-    name # of a file in tutorials/results, without its ending
-):       # what it holds
-    "A stored result, with its provenance shown"
-    if not re.fullmatch(r'[\w-]+', name): raise ValueError(f"stored: {name!r} is no name of a result: letters, digits, - and _ only")
+def _result(name):
+    "The file of a stored result"
+    if not re.fullmatch(r'[\w-]+', name):
+        raise ValueError(f"stored: {name!r} is no name of a result: letters, digits, - and _ only")
     folders = [Path('results'),tutorials_folder()/'results']
-    file = next((f for f in (d/f'{name}.json' for d in folders) if f.is_file()), None)
-    if file is None: raise FileNotFoundError(f"there is no stored result {name!r}: known are {', '.join(sorted({p.stem for d in folders for p in d.glob('*.json')})) or 'none'}")
+    for d in folders:
+        if (d/f'{name}.json').is_file(): return d/f'{name}.json'
+    known = sorted({p.stem for d in folders for p in d.glob('*.json')})
+    raise FileNotFoundError(f"there is no stored result {name!r}: known are {', '.join(known) or 'none'}")
+
+def _provenance(data):
+    if not isinstance(data, dict): return None
+    return data.get('provenance') or {k:data[k] for k in ('command','date','machine','setup') if k in data}
+
+def stored(
+    name:str # of a file in tutorials/results, without its ending
+):           # what it holds
+    "A stored result, with its provenance shown"
+    file = _result(name)
     try: data = json.loads(file.read_text(encoding='utf-8'))
     except ValueError as e: raise ValueError(f"results/{file.name} is not JSON ({e}): copy it anew") from None
-    p = data.get('provenance') or {k:data[k] for k in ('command','date','machine','setup') if k in data} if isinstance(data, dict) else None
-    if not p: raise ValueError(f"results/{file.name} does not say where it comes from: it needs a 'provenance'")
+    if not (p := _provenance(data)):
+        raise ValueError(f"results/{file.name} does not say where it comes from: it needs a 'provenance'")
     said = '; '.join(f'{k}: {v}' for k,v in p.items()) if isinstance(p, dict) else str(p)
-    _show(f'<span style="color:#555">Stored result <b>{html.escape(name)}</b>, not computed here. {html.escape(said)}</span>', f'Stored result {name}, not computed here. {said}')
+    _show(f'<span style="{_grey}">Stored result <b>{html.escape(name)}</b>, not computed here. '
+          f'{html.escape(said)}</span>',
+          f'Stored result {name}, not computed here. {said}')
     return data
 
 # %% ../../nbs/41_course.ipynb #be1e21c5
 def _load(file):
     "Merge what an earlier chapter kept"
-    try: old = json.loads(file.read_text(encoding='utf-8')); parts = [dict(old[k]) for k in ('predictions','exercises')]
-    except (ValueError,KeyError,TypeError): raise ValueError(f"{file} is not a progress file of this course: give another name") from None
+    try:
+        old = json.loads(file.read_text(encoding='utf-8'))
+        parts = [dict(old[k]) for k in ('predictions','exercises')]
+    except (ValueError,KeyError,TypeError):
+        raise ValueError(f"{file} is not a progress file of this course: give another name") from None
     for mine,was in zip((_book.predictions,_book.exercises), parts):
         for k,v in was.items():
-            if isinstance(v, dict) and k not in mine: mine[k] = v
+            if isinstance(v, dict): mine.setdefault(k, v)
+
+_mark = {True:'✓', False:'✗', None:'–'}
+
+def _guess_row(key, e):
+    "A prediction as a row of the table"
+    unit = e.get('unit', '')
+    guess = _said(e['guess'], unit) if 'guess' in e else 'no guess'
+    truth = _said(e['truth'], unit) if 'truth' in e else 'not shown yet'
+    return _mark[e.get('right') if 'truth' in e else None],e.get('question', key),guess,truth
+
+def _exercise_row(key, e):
+    "An exercise as a row of the table"
+    tries,solved = e.get('tries', 0),e.get('solved', False)
+    mark = _mark[solved or (False if tries else None)]
+    return mark,e.get('title', key),f'{tries} tries','solved' if solved else 'open'
 
 def progress(
     save=None # a JSON file to keep it in from now on; what it already holds is added
 ):
     "All guesses and exercises so far"
     if save is not None:
-        file = Path(save)
+        file = expanded(save)
         if file.exists(): _load(file)
-        _book.file = file; _keep()
-    mark = {True:'✓', False:'✗', None:'–'}
-    rows = [(mark[e.get('right') if 'truth' in e else None], e.get('question', k), _said(e['guess'], e['unit']) if 'guess' in e else 'no guess', _said(e['truth'], e['unit']) if 'truth' in e else 'not shown yet') for k,e in _book.predictions.items()]
-    rows += [(mark[True if e['solved'] else False if e['tries'] else None], e.get('title', k), f"{e['tries']} tries", 'solved' if e['solved'] else 'open') for k,e in _book.exercises.items()]
-    done = f"{sum('guess' in e for e in _book.predictions.values())} of {len(_book.predictions)} guesses locked, {sum(e['solved'] for e in _book.exercises.values())} of {len(_book.exercises)} exercises solved"
-    table = ''.join('<tr>'+''.join(f'<td style="text-align:left">{html.escape(str(c))}</td>' for c in r)+'</tr>' for r in rows)
-    _show(f'<b>{done}</b><table>{table}</table>', '\n'.join([done,*('  '.join(map(str, r)) for r in rows)]))
+        _book.file = file
+        _keep()
+    if _on_stage(): return
+    guesses,exercises = _book.predictions,_book.exercises
+    done = f"{sum('guess' in e for e in guesses.values())} of {len(guesses)} guesses locked, " \
+           f"{sum(e.get('solved', False) for e in exercises.values())} of {len(exercises)} exercises solved"
+    rows = [_guess_row(k, e) for k,e in guesses.items()] + [_exercise_row(k, e) for k,e in exercises.items()]
+    table = Table(rows, ('','question','yours','answer'))
+    _show(f'<b>{done}</b>{table._repr_html_()}', f'{done}\n{table}')

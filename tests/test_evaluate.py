@@ -162,21 +162,15 @@ def test_progress_shows_the_time_left(clf, data, capsys):
 
 # --- lies
 
-def test_solutions_of_the_chapter(clf, data, capsys):
-    "Each folded solution passes its own check, and the attack that the chapter begins with does not"
+def test_the_attack_that_the_chapter_begins_with_misses_some():
     import ast
     import torch.nn.functional as F
-    from robustfm.teach import checks,course
-    from broken import broken, chapter, parts
-    calls = {n.args[0].value:{k.arg:k.value.value for k in n.keywords} for n in parts(ast.Call) if getattr(n.func, 'id', '')=='exercise'}
-    space = vars(course)|vars(checks)|broken()|dict(torch=torch, F=F, sound=clf, eps=EPS, test=data[2], y=data[2].y, pixels=pixels, check_attack=check_attack, gallery={'quantised input':(.9,)})
-    fs = [n for n in parts(ast.FunctionDef) if n.name in ('naive_pgd','right') or n.name.startswith('check_')]
-    for n in parts(ast.ClassDef)+fs: exec(compile(ast.Module([n], []), str(chapter), 'exec'), space)
-    assert len(calls)==3
-    for key,kw in calls.items():
-        mine = {}; exec(kw['solution'], space|dict(torch=torch), mine)
-        assert course.check(key, *mine.values()), capsys.readouterr().out
-    assert not course.check('attack', lambda clf,x,y: space['naive_pgd'](clf, x, y, eps=8/255))
+    from robustfm.teach import demonstrate
+    from broken import chapter, parts
+    space = dict(torch=torch, F=F, eps=EPS)
+    for n in parts(ast.FunctionDef):
+        if n.name=='naive_pgd': exec(compile(ast.Module([n], []), str(chapter), 'exec'), space)
+    assert not demonstrate('attack', lambda clf,x,y: space['naive_pgd'](clf, x, y, eps=8/255))
 
 def test_every_broken_defence_is_caught(net, clf, data):
     from broken import broken

@@ -734,9 +734,10 @@ class _Views:
         self.made.append(x.roll(1 if self.n%2 else -1, 3))
         return self.made[-1]
 
+def _aside(x, ball): return (x + ball.eps/2*torch.sin(1e3*x).sign()).clamp(0,1)
+
 class _Watched(PGD):
     "An attack without chance that remembers what it was given and whether it left the norms alone"
-    def start(self, x): return (x+self.ball.eps/2*torch.sin(1e3*x).sign()).clamp(0,1)
     def __call__(self, loss, *xs):
         before = [b.clone() for b in self.net.buffers()]
         a = super().__call__(loss, *xs)
@@ -747,7 +748,7 @@ class _Stage:
     "The reader's objective on a small network, its views, its attack, and the images that pass the encoder"
     def __init__(self, f):
         self.net,self.views,self.passed = Encoder(tiny(1, 4)).double(),_Views(),[]
-        self.attack = _Watched(Linf(.1), steps=3)
+        self.attack = _Watched(Linf(.1), steps=3, start=_aside)
         for k,v in dict(net=self.net, calls=[]).items(): object.__setattr__(self.attack, k, v)
         self.o = f(self.net, self.views, self.attack)
         need(isinstance(self.o, Objective),

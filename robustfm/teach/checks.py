@@ -828,8 +828,8 @@ def _looks_at_nothing_else(s, x, y):
         with minibatches(2): both = s.again(x, y)
         one,two = s.again(x[:12], y[:12]),s.again(x[12:], y[12:])
     need(close_to(both, one+two, 1e-6),
-         f"two mini-batches side by side give {both:.4f}, one after the other {one+two:.4f}: every term must "
-         "go through a loss that knows mini-batches, as nt_xent does, or the class must not say side_by_side")
+         f"two mini-batches side by side give {both:.4f}, one after the other {one+two:.4f}: sign your loss with "
+         "@rows, build terms from such losses (nt_xent, cos), or do not declare side_by_side")
 
 # %% ../../nbs/42_checks.ipynb #c2c2000c
 def _trained(f, x, y, adv):

@@ -302,15 +302,17 @@ def write_network(
 
 def read_network(
     path,  # written by `write_network`
-    kind,  # 'encoder' | 'classifier'
+    kind,  # 'encoder' | 'classifier'; None: either
     advice # for whoever has another kind of file
 ):         # tensors by name, description
     "The tensors and the description of a network's file: as they were written, or one sentence"
     tensors,meta = read_tensors(path)
     try: meta = dict(json.loads(meta['robustfm']))
     except (KeyError,TypeError,ValueError,RecursionError): meta = {}
-    if meta.get('format')!=f'robustfm-{kind}-1':
-        raise ValueError(f"{path} was not written by {kind.capitalize()}.save: {advice}")
+    kinds = (kind,) if kind else ('encoder','classifier')
+    if meta.get('format') not in [f'robustfm-{k}-1' for k in kinds]:
+        who = f'{kind.capitalize()}.save' if kind else 'robustfm'
+        raise ValueError(f"{path} was not written by {who}: {advice}")
     there = meta.pop('digest', None)                                        # the first files had none
     if there and there!=digest(tensors, json.dumps(meta)):
         raise ValueError(f"{path} is damaged, its digest is another than when it was written: fetch it again")

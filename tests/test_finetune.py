@@ -103,10 +103,10 @@ def test_autolora(net):
     nat,adv = reached('nat'),reached('adv')
     low = {n for n,_ in clf.named_parameters() if n.endswith(('.A','.B'))}
     assert nat-low=={'head.weight','head.bias'} and nat&low=={n for n in low if n.endswith('.B')}  # A: none yet, for B is zero
-    assert not adv&low and {'net.f.0.weight','net.f.3.conv.weight','net.f.1.bns.adv.weight','head.weight'}<=adv
+    assert not adv&low and {'net.f.0.weight','net.f.3.layer.weight','net.f.1.bns.adv.weight','head.weight'}<=adv
     for *_,c in lora.places: torch.nn.init.normal_(c.B, std=.1)
     assert low<=reached('nat') and not reached('adv')&low
-    plain = clf(x); lora.drop()
+    plain = clf(x); lora.end()
     assert set(clf.state_dict())==names and clf(x).equal(plain)
 
 def test_autolora_weights_follow_accuracy(net, data):

@@ -1,8 +1,7 @@
 // A plotly figure in the page: as wide as its place allows, in the page's theme. What a reader does in it comes back as `event`.
 const page = globalThis
-const few = [['toImage']], many = [['toImage', 'zoom2d', 'pan2d', 'lasso2d', 'resetScale2d']]     // an allow-list: plotly's own list holds an upload
-const night = {'white': '#161616', '#222222': '#dddddd', '#444444': '#bbbbbb', '#555555': '#bbbbbb', '#000000': '#ffffff', '#dddddd': '#3c3c3c',
-  '#b03a00': '#ff9c70', 'rgba(255,255,255,.8)': 'rgba(22,22,22,.8)', 'rgba(255,255,255,.85)': 'rgba(22,22,22,.85)'}
+const buttons = [['toImage', 'zoom2d', 'pan2d', 'resetScale2d']]          // an allow-list: plotly's own list holds an upload
+const night = {'#222222': '#DDDDDD', '#444444': '#BBBBBB', '#555555': '#BBBBBB', '#000000': '#FFFFFF', '#DDDDDD': '#3C3C3C', '#B03A00': '#FF9C70'}
 
 const isDark = () => document.body.dataset.jpThemeLight === 'false' || document.body.classList.contains('vscode-dark')
 
@@ -29,17 +28,24 @@ function plain(text) {                                             // a title wi
   return new DOMParser().parseFromString((text ?? '').replace(/<br ?\/?>/g, ' '), 'text/html').body.textContent
 }
 
+// A figure of ours says which colours a dark page wants; others get those of text and grid
 function read(json) {
-  const dark = isDark()
-  return JSON.parse(json, (key, v) => dark && typeof v === 'string' && v.length < 30 ? night[v.toLowerCase()] ?? v : v)
+  const figure = JSON.parse(json)
+  if (!isDark()) return figure
+  const map = figure.dark ?? night, {dark, ...rest} = figure
+  const text = JSON.stringify(rest).replace(/#[0-9A-Fa-f]{6}/g, c => map[c.toUpperCase()] ?? c)
+  return JSON.parse(figure.dark ? text : text.replace(/"white"/g, '"#161616"').replace(/rgba\(255,255,255/g, 'rgba(22,22,22'))
 }
 
-// The title goes into HTML, where it wraps; the figure gets no wider than its place, and lower where the screen is low
-function fitted(layout, el) {
+// No wider than its place: below 640 pixels a figure of ours has a layout of its own, others are moved sideways.
+// The title stands in HTML, where it wraps; a low screen gets lower figures
+function fitted(figure, el) {
+  const room = el.clientWidth || 900, ours = !!figure.narrow, layout = ours && room < 640 ? figure.narrow : figure.layout
   const house = layout.template?.layout ?? {}, margin = {...house.margin, ...layout.margin}
-  const height = (layout.height ?? house.height ?? 450) - 34, low = Math.max(.72*height, innerHeight - 250)
-  return {...layout, title: undefined, margin: {...margin, t: Math.max(margin.t - 34, 10)}, height: Math.min(height, low),
-    width: Math.max(Math.min(layout.width ?? house.width ?? 900, el.clientWidth || 900), 480)}
+  const height = (layout.height ?? house.height ?? 450) - (ours ? 0 : 34), most = Math.max(.8*height, innerHeight - 250)
+  if (!ours) margin.t = Math.max((margin.t ?? 100) - 34, 10)
+  const width = ours ? Math.max(room, layout.width ?? 0) : Math.max(Math.min(layout.width ?? house.width ?? 900, room), 480)
+  return {...layout, title: undefined, margin, width, height: room < 640 ? height : Math.min(height, most)}
 }
 
 export default { async render({model, el}) {
@@ -76,10 +82,10 @@ export default { async render({model, el}) {
     div.setAttribute('aria-label', title.textContent || 'figure')
     const editable = (figure.layout.shapes ?? []).some(s => s.editable)          // a new config makes plotly forget its listeners
     if (editable !== edits) { edits = editable; wired = false }
-    const layout = fitted(figure.layout, el)
+    const layout = fitted(figure, el)
     width = el.clientWidth
     await P.react(div, figure.data, layout, {displaylogo: false, edits: {shapePosition: editable},
-      modeBarButtons: layout.dragmode === 'lasso' ? many : few})
+      modeBarButtons: figure.config?.modeBarButtons ?? buttons})
     if (!wired) wire()
     await lull(figure)
     div.dataset.drawn = +(div.dataset.drawn ?? 0) + 1

@@ -70,14 +70,14 @@ def test_a_name_is_taken_once():
     assert not {'tool','child'}&set(methods) and tool.name==child.name=='' and methods['named'] is named
     for k in ('mine.simclr','named'): del methods[k]
 
-def picks(table): return table.gains(table.full.mean(0)).topk(6).indices.tolist()
+def picks(table): return table.gains(table.rows.mean(0)).topk(6).indices.tolist()
 
 def test_a_loss_that_is_not_signed_is_computed_mini_batch_by_mini_batch():
     torch.manual_seed(0)
     train = digits()[0]
     o,bs = Spread(small(), same),list(torch.arange(1024).split(32))
     many,one = gradients(o, train, bs),gradients(o, train, bs, at_once=32)
-    torch.testing.assert_close(many.full, one.full, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(many.rows, one.rows, rtol=1e-4, atol=1e-6)
     assert picks(many)==picks(one)
 
 def test_a_signed_loss_may_be_merged():
@@ -85,7 +85,7 @@ def test_a_signed_loss_may_be_merged():
     train,net = digits()[0],small()
     bs = list(torch.arange(512).split(32))
     many,one = gradients(Signed(net, same), train, bs),gradients(Spread(net, same), train, bs)
-    torch.testing.assert_close(many.full, one.full, rtol=1e-3, atol=1e-5)
+    torch.testing.assert_close(many.rows, one.rows, rtol=1e-3, atol=1e-5)
     assert picks(many)==picks(one)
 
 def test_the_promise_is_not_inherited():

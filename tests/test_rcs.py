@@ -10,7 +10,7 @@ from robustfm.data import Batches
 from robustfm.datasets import digits
 from robustfm.tools import evaluating,seeded,to_float
 from robustfm.methods.acl import ACL
-from robustfm.methods.rcs import RCS,SAT,Head,Random,Table,distances,divergence,gradients,greedy,ot_distance
+from robustfm.methods.rcs import RCS,SAT,Head,Random,GradientTable,distances,divergence,gradients,greedy,ot_distance
 from robustfm.costs import forecast,ledger,speedup
 from robustfm.models import Encoder,projector,tiny
 from robustfm.objective import Objective
@@ -55,14 +55,14 @@ def test_faithful_is_the_straightforward_loop(seed):
 def test_table_does_not_depend_on_how_much_goes_at_once():
     o = warmed(); o.augment,o.attack = lambda x: x.roll(1, 3),replace(weak, start='none')
     batches = RCS(o, train, valid, .2, 0, bs=16).candidates(0)
-    a,b = (gradients(o, Head(o.net), train, batches, at_once=n).rows for n in (16,512))
+    a,b = (gradients(o, train, batches, at_once=n).rows for n in (16,512))
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 def test_greedy_is_the_exhaustive_argmax_of_the_linearised_objective():
     for seed in range(20):
         g = torch.Generator().manual_seed(seed)
         M,K,D = 9,4,12
-        table = Table(torch.randn(M, D, generator=g), [5]*M)
+        table = GradientTable(torch.randn(M, D, generator=g), [5]*M)
         q = torch.randn(D, generator=g)
         value = {s: float(sum(table.rows[i]@q for i in s)) for s in itertools.combinations(range(M), K)}
         best = max(value, key=value.get)

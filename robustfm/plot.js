@@ -106,6 +106,7 @@ export default { async render({model, el}) {
   async function sleep() {
     const picture = document.createElement('img')
     picture.alt = title.textContent
+    picture.style.maxWidth = '100%'
     picture.src = await P.toImage(div, {format: 'png'})
     P.purge(div)
     wired = false; asleep = true

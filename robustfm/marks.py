@@ -7,10 +7,11 @@ __all__ = ['palette', 'dark', 'look', 'verbatim', 'Line', 'Points', 'Bars', 'Hea
            'Note', 'Axis', 'names', 'Panel', 'Figure', 'described', 'static', 'as_plotly']
 
 # %% ../nbs/30_marks.ipynb #2ad754fa
-import base64,html,io,json,math,re,textwrap
+import base64,html,io,json,math,pkgutil,re,textwrap
 from collections import Counter
-from dataclasses import dataclass,field
+from dataclasses import dataclass,replace
 from functools import cache
+from importlib import import_module
 import numpy as np
 from .tools import one_of
 
@@ -30,23 +31,28 @@ def dark(
     return '#' + ''.join(f'{(int(head[i:i+2], 16)+255)//2:02X}' for i in (1,3,5)) + tail
 
 # %% ../nbs/30_marks.ipynb #a77a1a01
-_dashes,_symbols = ['solid','dash','dot','dashdot'],['circle','square','diamond','triangle-up','x','star']
-_known = dict( # colour, dash, symbol
-    simclr=(palette[6],'dash','circle-open'), acl=(palette[0],'solid','circle'), dynacl=(palette[1],'solid','diamond'),
-    advcl=(palette[2],'dashdot','cross'), deacl=(palette[7],'longdash','star'), ainfonce=(palette[3],'dashdot','x'),
-    rocl=(palette[8],'dot','triangle-down'), aclair=(palette[5],'solid','square'),
-    dynaclair=(palette[4],'solid','triangle-up'), rcs=(palette[1],'solid','star'), random=(_grey,'dot','square-open'),
-    full=(palette[6],'solid','circle'))
+_dashes,_symbols = ['solid','dash','longdash','dashdot'],['circle','square','diamond','triangle-up','x','star']
+_unregistered = dict( # colour, dash, symbol of series that are no class
+    aclair=(palette[5],'solid','square'), dynaclair=(palette[4],'solid','triangle-up'), rcs=(palette[1],'solid','star'),
+    random=(_grey,'dash','square-open'), full=(palette[6],'solid','circle'))
+
+@cache
+def _all_methods():
+    "Import every method, so that each has registered itself"
+    from robustfm import methods
+    for m in pkgutil.iter_modules(methods.__path__): import_module(f'{methods.__name__}.{m.name}')
 
 def _registered():
-    "{name: (colour, dash, symbol)}: a class brings its colour, and what else it has"
+    "{name: (colour, dash, symbol)}: a class brings its colour, the colour decides the rest"
     from robustfm import objective
-    own = dict(_known)
-    for i,(name,method) in enumerate(getattr(objective, 'methods', {}).items()):
-        given = getattr(method, 'look', None)
-        rest  = _known.get(name, (None,_dashes[i%4],_symbols[i%6]))[1:]
-        if given: own[name] = (given,*rest) if isinstance(given, str) else tuple(given)
-    return own
+    _all_methods()
+    own = {n:m.look for n,m in objective.methods.items() if getattr(m, 'look', None)}
+    return _unregistered | {n.replace('.', ''):(c,*_manner(c)) for n,c in own.items()}
+
+def _manner(color):
+    "Dash and symbol that go with a colour"
+    i = palette.index(color) if color in palette else sum(map(ord, color))
+    return _dashes[i%4],_symbols[i%6]
 
 def _method_of(name, known):
     "The longest beginning of a series' name that is a method: 'ACL-AIR, seed 1' is aclair, 'aclarinet' is nobody"
@@ -513,7 +519,7 @@ class Panel:
     def fitted(self, width, font):
         "The room that this panel takes in a cell of some width"
         left  = _aside(self.y, font)+1.8*font*bool(self.side)+.6*font*_widest(self.lines)
-        right = .6*font+4*font*any(getattr(m, 'bar', False) for m in self.marks)
+        right = (.4+.8*self.x.shown)*font+4*font*any(getattr(m, 'bar', False) for m in self.marks)
         inner = max(width-left-right, 20)
         height = min(self.height, inner*self.ratio) if self.picture else self.height
         above  = [_wrapped(self.title, inner, font), *self.headings(inner, height, font)]
@@ -622,6 +628,7 @@ class Figure:
     foot: tuple = ()      # sentences below; one that begins with ✗ stands out
     font: float = 15      # pixels; 20 and more for a projector
     drag: str = 'zoom'    # what dragging in plotly's figure does: 'zoom', 'pan', 'lasso'
+    titled: bool = True   # is there room for the title? A page may write it itself
     least: int = 0        # pixels that it needs: on a narrower page it is moved sideways
 
     @property
@@ -651,7 +658,7 @@ class Figure:
         "The title on its lines; pixels of the title, and of title and legend"
         f,n   = self.font,len(self._entries())
         title = _wrapped(_cut(self.title, 300), width-130, 1.2*f) if self.title else ''
-        below = 10+1.56*f*_lines(title)
+        below = 10+1.56*f*_lines(title)*self.titled
         return title,below,below+(1.5*f*math.ceil(n/self._columns(width))+6 if n else 0)
 
     def _feet(self, width, height=0):
@@ -830,7 +837,7 @@ def _captions(fig, out, pen, handles, width, height):
     title,below,_ = fig._heading(width)
     write = lambda text,top,color,size: out.text(
         _edge/width, 1-top/height, text, fontsize=pen.size(size), va='top', color=pen(color), parse_math=False, linespacing=1.25)
-    write(title, 10, _ink, 1.2)
+    if fig.titled: write(title, 10, _ink, 1.2)
     for text,top,color in fig._feet(width, height)[0]: write(text, top, color, .93)
     if not handles: return
     legend = out.legend(
@@ -861,9 +868,10 @@ def static(
     return fig.svg() if fmt=='svg' else fig.png(limit)
 
 def as_plotly(
-    fig,       # a figure, ours or plotly's
-    theme=None # as in `Figure.plotly`
-):             # dict of JSON
+    fig,         # a figure, ours or plotly's
+    theme=None,  # as in `Figure.plotly`
+    titled=True, # leave room for the title?
+):               # dict of JSON
     "What plotly.js draws of any figure"
-    if isinstance(fig, Figure): return fig.plotly(theme)
+    if isinstance(fig, Figure): return replace(fig, titled=titled).plotly(theme)
     return json.loads(fig.to_json()) | dict(config=_config())

@@ -24,7 +24,7 @@ from .rendering import render_shapes,style_ranges
 from .figures import *
 from .figures import _arr
 from .models import branch_of
-from .marks import static
+from .marks import as_plotly,static
 from .probes import *
 from .runs import open_run
 from .tools import to_float
@@ -46,7 +46,7 @@ def _plot():
             self.on_msg(self._answer)
         def _answer(self, _, message, buffers):
             if message.get('need')=='plotly': self.send(dict(plotly=True), [get_plotlyjs().encode()])
-        def show(self, fig): self.figure = fig.to_json()
+        def show(self, fig): self.figure = json.dumps(as_plotly(fig, titled=False))
     return Plot
 
 # %% ../nbs/33_widgets.ipynb #1b3529bf
@@ -902,7 +902,7 @@ class _Styles:
             z0,zs = self.net(self.x, branch),torch.stack([self.net(v, branch) for v in images])
         p     = torch.stack([agreement(z, z0, t).ravel() for z in zs])
         names = [f"{what if self.true else 'strength'} {v:.2f}" for v in values]
-        title = f'do({what}): lines on one another mean that the style does not matter'
+        title = f'do({what}): marks on one another mean that the style does not matter'
         return invariance_figure(p, images, names, self.regularisers(zs[0], zs[-1], z0, t), title)
 
     def on_circle(self, degrees, t):
@@ -944,7 +944,7 @@ def invariance_explorer(
 ):               # an `Explorer`
     "AIR's causal view: intervene on the style, and see whether an image is recognised alike"
     o = _Styles(net, test, augment, n)
-    hint = ('Change the style and watch the agreement: lines on top of one another mean that content '
+    hint = ('Change the style and watch the agreement: marks on top of one another mean that content '
             'alone decides. Then, on the circle (under "more"), find out which readings can go below '
             'zero.')
     shown = {k:('mode','images') for k in ('what','amount','branch')}

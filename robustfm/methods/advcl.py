@@ -73,7 +73,7 @@ def label_columns(
     return y.T.long()
 
 # %% ../../nbs/105_advcl.ipynb #1680c4a7
-class AdvCL(Objective, look='#009E73', cost=lambda k: 4*k+15):
+class AdvCL(Objective, look='#009755', cost=lambda k: 4*k+15):
     "Contrast two views, the high frequencies and the worst case of an image; classify another worst case"
     side_by_side = True
     def __init__(self,

@@ -173,7 +173,7 @@ class AdaptiveDegree(nn.Module):
         return torch.where((d>far)|(progress<self.warm), self.alpha, torch.where(d<self.near, .5, a))
 
 # %% ../../nbs/106_ainfonce.ipynb #12c2248b
-class AInfoNCE(AdvCL, look='#CC79A7', cost=lambda k: 4*k+15):
+class AInfoNCE(AdvCL, look='#BF7494', cost=lambda k: 4*k+15):
     "AdvCL in which an adversary is an inferior positive, a hard negative, or both"
     side_by_side = True
     def __init__(self,

@@ -42,7 +42,7 @@ class Teacher(nn.Module):
         return self.model((x-self.mean)/self.std)
 
 # %% ../../nbs/107_deacl.ipynb #5d196d75
-class DeACL(Objective, look='#882255', cost=lambda k: 2*k+7):
+class DeACL(Objective, look='#71085C', cost=lambda k: 2*k+7):
     "Distil a standard teacher into a robust student: stay near the teacher, and near yourself under attack"
     side_by_side = True
     def __init__(self,

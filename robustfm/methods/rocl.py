@@ -14,7 +14,7 @@ from ..tools import evaluating
 from ..objective import Objective
 
 # %% ../../nbs/108_rocl.ipynb #6a53e3c4
-class RoCL(Objective, look='#7A7A00', cost=lambda k: 2*k+10):
+class RoCL(Objective, look='#005D44', cost=lambda k: 2*k+10):
     "Two views of an image and the worst case of one of them must recognise each other in the batch"
     side_by_side = True
     def __init__(self,

@@ -258,12 +258,9 @@ def card(file: Path = _folder(help='a .safetensors file of ours')):
 @app.command()
 def tutorials(folder: Path = _folder('course', 'where to; must be new or empty')):
     "Copy the tutorial notebooks out of the package"
-    import shlex,shutil
-    from robustfm._compat import tutorials_folder
-    if folder.exists() and any(folder.iterdir()):
-        raise FileExistsError(f"{folder} is not empty: give another, so that nothing of yours is overwritten")
-    hidden = shutil.ignore_patterns('.*','__pycache__')
-    shutil.copytree(tutorials_folder(), folder, dirs_exist_ok=True, ignore=hidden)
+    import shlex
+    from robustfm.teach.classroom import copy_course
+    copy_course(folder)
     n = len(list(folder.glob('*.ipynb')))
     print(f"{n} notebooks in {folder}; open them with: {shlex.join(['robustfm', 'lab', str(folder)])}")
 

@@ -710,6 +710,13 @@ def check_slope(f):
 _last = ("it returns the last point of its way, as PGD does for training: an evaluation keeps, for each "
          "image, the first that is misclassified")
 
+class _Renamed(nn.Module):
+    "The same classifier, each class under the next number"
+    def __init__(self, clf):
+        super().__init__()
+        self.clf = clf
+    def forward(self, x): return self.clf(x).roll(1, 1)
+
 @checker('attack',
     task='Mend the naive attack: find every planted example within ε = 8/255. attack(clf, x, y) returns '
          'images inside the ball and [0,1].',
@@ -719,7 +726,9 @@ _last = ("it returns the last point of its way, as PGD does for training: an eva
     solution=my_attack)
 def check_planted(f):
     "f(clf, x, y): images within ε = 8/255 of x that find every planted example"
-    try: check_attack(f.f if isinstance(f.f, PGD) else f)
+    try:
+        check_attack(f.f if isinstance(f.f, PGD) else f)
+        check_attack(lambda clf, x, y: f(_Renamed(clf).eval(), x, y+1), kinds=['linear'])
     except AssertionError as e:
         missed = str(e).splitlines()
         need(not all(planted_kinds['band'] in m for m in missed), _last)
@@ -828,8 +837,8 @@ def _looks_at_nothing_else(s, x, y):
         with minibatches(2): both = s.again(x, y)
         one,two = s.again(x[:12], y[:12]),s.again(x[12:], y[12:])
     need(close_to(both, one+two, 1e-6),
-         f"two mini-batches side by side give {both:.4f}, one after the other {one+two:.4f}: sign your loss with "
-         "@rows, build terms from such losses (nt_xent, cos), or do not declare side_by_side")
+         f"two mini-batches side by side give {both:.4f}, one after the other {one+two:.4f}: sign your loss "
+         "with @rows, build terms from such losses (nt_xent, cos), or do not declare side_by_side")
 
 # %% ../../nbs/42_checks.ipynb #c2c2000c
 def _trained(f, x, y, adv):

@@ -192,7 +192,7 @@ def _deck(cells):
 
 def _for_class(cells):
     "Without what is only for readers at their own keyboard"
-    alone = re.compile(r'^(?:\w+ *= *)?(?:budget|exercise|check\w*|progress)\(', re.M)
+    alone = re.compile(r'^(?:\w+ *= *|if +)?(?:budget|exercise|check\w*|progress)\(', re.M)
     for c in cells:
         if c.cell_type=='code' and alone.search(c.source):
             c.outputs = [o for o in c.outputs if any(k.startswith('image/') for k in o.get('data', {}))]

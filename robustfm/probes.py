@@ -314,7 +314,8 @@ def evidence(
             label = name if len(reports)==1 else f'{name}: {k}'
             if (curve := _curve(r)): curves[label] = curve
             said[label] = checked(r)
-        if (course := _course(o, reports.values())): points[name] = course
+        verdicts = [v for r in reports.values() for v in r.get('verdicts') or ()]
+        if (course := _course(o, reports.values())): points[name] = course|dict(verdicts=verdicts)
     return curves,points,said
 
 def checked(
@@ -351,7 +352,7 @@ def _curve(report):
     radius = re.search(r'([\d.]+)/255', f"{about.get('eps')} {about.get('ball')} {last.get('protocol')}")
     if not radius: return None
     return dict(eps=[0,float(radius[1])], accuracy=list(_accuracies_of(report)), n=int(last['n']),
-                protocol=str(last.get('protocol')))
+                protocol=str(last.get('protocol')), verdicts=report.get('verdicts') or [])
 
 def _course(run, reports):
     "SA and RA over the training of a run: as its history says, else from reports that say their epoch"

@@ -961,7 +961,7 @@ class _Branches:
     def __init__(self, net, test, most):
         self.net = _net(net)
         self.stats,(self.x,self.y,_),device = norm_statistics(self.net),_data(test),_device(self.net)
-        if self.y is None or len(self.x)<20: raise ValueError("heads need labels: give 20 labelled images or more")
+        if self.y is None or len(self.x)<20: raise ValueError("heads need labels: 20 labelled images or more")
         if not self.stats: raise ValueError("this encoder has no norms to look at")
         def features(k): return self.net.features(_float(self.x[:k]).to(device))
         n = _affordable(features, min(len(self.x), most), 1.5/len(self.net.branches)**2)
@@ -1106,16 +1106,16 @@ def _run_row(run):
     last    = history[-1] if len(history) else {}
     row = {'epochs':len(history), 'done':f"{last.get('progress',0):.0%}", 'seconds':last.get('seconds'),
            'last loss':last.get('loss')}
-    try: curves,_,said = evidence({'':run})
+    try: curves = evidence({'':run})[0]
     except (ValueError,KeyError,TypeError): return row      # a report that is being written
-    for k,curve in list(curves.items())[:1]:
-        row |= _quoted(curve)|dict(checks=said[k].replace(' do not believe these numbers:', ''))
+    for curve in list(curves.values())[:1]: row |= _quoted(curve)
     return row
 
 def _quoted(curve):
     accuracy = dict(zip(curve['eps'], curve['accuracy']))
     eps = _usual_radius(curve['eps'])
-    return {'SA':accuracy.get(0, curve['accuracy'][0]), f'RA ε={eps:g}/255':accuracy.get(eps)}
+    return {'SA':accuracy.get(0, curve['accuracy'][0]), 'RA':accuracy.get(eps), 'ε × 255':eps,
+            'n':curve.get('n'), 'verdicts':curve.get('verdicts') or []}
 
 def _distinct(runs):
     "{name: run}: the folder's name, or its path where two share one"
@@ -1133,7 +1133,7 @@ def compare_runs(
     if not runs: raise ValueError("there is no run to compare: give run folders")
     named = _distinct([open_run(r) if isinstance(r, (str,Path)) else r for r in runs])
     rows,histories = {k:_run_row(r) for k,r in named.items()},{k:r.history for k,r in named.items()}
-    columns = dict.fromkeys(k for r in rows.values() for k in r)
+    columns = dict.fromkeys(k for r in rows.values() for k in r if k!='verdicts')
     terms   = dict.fromkeys(k for h in histories.values() for k in h.names)
     draw    = partial(_runs_picture, rows, histories)
     shown = dict(by=('show','table'), along=lambda v: v['show']!='table',

@@ -13,8 +13,9 @@ import html,json
 from pathlib import Path
 import numpy as np
 from .tools import Table,replacing
-from .marks import Axis,Band,Bars,Figure,Heat,Line,Note,Panel,Picture,Points,as_plotly,look,names,palette
-from .marks import _alarm,_array as _arr,_config,_cut,_grey,_ink,_pale,_png,_soft,_wide
+from .marks import Axis,Band,Bars,Figure,Heat,Line,Note,Panel,Picture,Points
+from .marks import as_plotly,look,names,palette
+from .marks import _alarm,_array as _arr,_cut,_grey,_ink,_pale,_soft
 
 # %% ../nbs/31_figures.ipynb #8b40317f
 def _pixels(
@@ -37,7 +38,8 @@ def _montage(
     n,h,w,_ = x.shape
     out = np.zeros((-(-n//cols)*cols, h+gap, w+gap, 4), np.uint8)
     out[:n,:h,:w] = np.concatenate([x, np.full_like(x[...,:1], 255)], -1)
-    return out.reshape(-1, cols, h+gap, w+gap, 4).swapaxes(1,2).reshape(-1, cols*(w+gap), 4)[:-gap or None,:-gap or None]
+    out = out.reshape(-1, cols, h+gap, w+gap, 4).swapaxes(1,2).reshape(-1, cols*(w+gap), 4)
+    return out[:-gap or None,:-gap or None]
 
 def _sheet(title, x, cols, most=24, **kw):
     "A contact sheet as a panel"
@@ -53,14 +55,16 @@ def views_figure(
 ):             # a figure
     "Images, and beside each what was made of it"
     cols,n = [_pixels(v) for v in (x,*views)],len(_arr(x))
-    if any(len(c)!=n for c in cols): raise ValueError(f"each view must have as many images as x ({n}), got {[len(c) for c in cols]}")
+    if any(len(c)!=n for c in cols):
+        raise ValueError(f"each view must have as many images as x ({n}), got {[len(c) for c in cols]}")
     h,w   = (max(c.shape[i] for c in cols) for i in (1,2))
     cols  = [_padded(c[:most], h, w) for c in cols]
     k     = len(cols)
     every = ['image', *(f'view {i}' for i in range(1,k))]
     shown = f', the first {most} of {n:,}' if n>most else ''
     grid  = _montage(np.stack(cols, 1).reshape(-1,h,w,3), k, max(w//8, 1))
-    return Figure([[Panel([Picture(grid)], columns=[*titles,*every[len(titles):]], height=110*min(n,most))]], title+shown)
+    panel = Panel([Picture(grid)], columns=[*titles,*every[len(titles):]], height=110*min(n,most))
+    return Figure([[panel]], title+shown)
 
 def _padded(x, h, w):
     "Small images beside large ones: enlarged by whole factors, the rest white"
@@ -81,42 +85,50 @@ def attack_figure(
     top=10,       # classes to show: the most probable ones
 ):                # a figure
     "An image, its perturbation ×10, both together, and the class probabilities before and after"
-    a,p,pa = _arr(a),np.atleast_2d(_arr(p)),np.atleast_2d(_arr(pa))
-    a = a[None] if a.ndim==3 else a
+    a,p,pa  = _several(a),np.atleast_2d(_arr(p)),np.atleast_2d(_arr(pa))
     total,k = len(a),p.shape[1]
     if not p.shape==pa.shape==(total,k):
         raise ValueError(f"{total} attacked images need probabilities of shape ({total},{k}), got {p.shape} and {pa.shape}")
     n = min(total, most)
     x,a = _unit(np.broadcast_to(_arr(x), a.shape)[:n]),_unit(a[:n])
-    classes = [_cut(c, 14) for c in (classes if classes is not None else range(k))]
-    truth = None if y is None else np.broadcast_to(np.atleast_1d(_arr(y)), (total,))[:n]
-    size  = float(np.abs(a-x).max()) if a.size else 0.
+    classes = [_cut(c, 14) for c in (range(k) if classes is None else classes)]
+    truth = [None]*n if y is None else np.broadcast_to(np.atleast_1d(_arr(y)), (total,))[:n].tolist()
+    size  = float(np.abs(a-x).max(initial=0))
     scale = max(1, min(scale, int(.5/max(size, 1e-6)+.01)))
-    rows  = [[*_attacked(x[r], a[r], p[r], pa[r], scale, classes, None if truth is None else truth[r], names[r] if r<len(names) else ''),
-              _probabilities(p[r], pa[r], classes, top)] for r in range(n)]
-    about = f'true class: {classes[truth[0]]}; ' if truth is not None and (truth==truth[0]).all() else ''
+    sides = [*names,*['']*n]
+    rows  = [[*_attacked(*row, scale, classes), _probabilities(*row[2:4], classes, top)] for row in zip(x, a, p, pa, truth, sides)]
+    about = f'true class: {classes[truth[0]]}; ' if y is not None and len(set(truth))==1 else ''
     more  = f', {n} of {total:,} images' if total>n else ''
     return Figure(rows, f'{about}no pixel changed by more than {size*255:.1f}/255{more}')
 
+def _several(x): return _arr(x)[None] if _arr(x).ndim==3 else _arr(x)
+
 def _unit(x): return x.astype(np.float32)/(255 if x.dtype==np.uint8 else 1)
 
-def _attacked(x, a, p, pa, scale, classes, y, name):
+def _attacked(x, a, p, pa, y, name, scale, classes):
     "The image, its change and the sum as three panels"
-    said   = lambda q: f'{classes[q.argmax()]}, {100*q.max():.0f} %'
     before = y is not None and bool(p.argmax()!=y)
-    fooled = pa.argmax()!=(p.argmax() if y is None else y) and not before
-    for im,title,alarm,side in ((x, 'image'+', wrong already'*before+'\n'+said(p), False, _cut(name, 24)), (.5+scale*(a-x), f'+ change\nshown ×{scale}', False, ''),
-                                (a, '= attacked\n'+said(pa), fooled, '')):
-        yield Panel([Picture(_pixels(im)[0])], title, alarm=alarm, side=side, width=1.15 if side else 1, height=190, beside=True)
+    fooled = bool(pa.argmax()!=(p.argmax() if y is None else y)) and not before
+    said   = [f'{classes[q.argmax()]}, {100*q.max():.0f} %' for q in (p,pa)]
+    wide   = dict(side=_cut(name, 24), width=1.15) if name else {}
+    yield _one(x, 'image'+', wrong already'*before+'\n'+said[0], **wide)
+    yield _one(.5+scale*(a-x), f'+ change\nshown ×{scale}')
+    yield _one(a, '= attacked\n'+said[1], alarm=fooled)
+
+def _one(x, title, **kw): return Panel([Picture(_pixels(x)[0])], title, height=190, beside=True, **kw)
 
 def _probabilities(p, pa, classes, top):
     "Bars of the most probable classes, before and after"
     show = np.sort(np.argsort(-np.maximum(p,pa), kind='stable')[:top])
-    bars = [Bars(q[show], n, c, lying=True, hover='%{y}: %{x:.1%}') for q,n,c in ((p,'image',_pale),(pa,'attacked',palette[1]))]
+    both = (p,'image',_pale),(pa,'attacked',palette[1])
+    bars = [Bars(q[show], n, c, lying=True, hover='%{y}: %{x:.1%}') for q,n,c in both]
     share = Axis(range=(0,1.02), ticks=[0,.5,1], texts=['0','50 %','100 %'])
-    return Panel(bars, x=share, y=names([classes[i] for i in show], reverse=True), width=1.9, height=max(130, 19*len(show)))
+    said  = names([classes[i] for i in show], reverse=True)
+    return Panel(bars, x=share, y=said, width=1.9, height=max(130, 19*len(show)))
 
 # %% ../nbs/31_figures.ipynb #8efa0c7e
+_nothing_yet = "no record yet: the first comes at the end of the first epoch"
+
 def _terms(history):
     "The named terms of one or more records; a single term is the loss itself"
     skip = {'epoch','step','seconds','lr','progress'}
@@ -137,14 +149,16 @@ def history_figure(
 ):              # a figure
     "The named terms of a loss as training goes on: of one run in one panel, of several a panel for each term"
     many = isinstance(runs, dict)
-    if not any(map(len, runs.values() if many else [runs])): raise ValueError("no record yet: the first comes at the end of the first epoch")
+    if not any(map(len, runs.values() if many else [runs])): raise ValueError(_nothing_yet)
     axis = Axis(_cut(x, 40), whole=x in ('epoch','step'))
     if not many:
-        keys = list(keys or _terms(runs))
-        return Figure([[Panel([_course(runs, k, x, _cut(k, 60), s, k=='loss') for k,s in zip(keys, look(keys))], x=axis, y='loss')]])
+        keys  = list(keys or _terms(runs))
+        lines = [_course(runs, k, x, _cut(k, 60), s, k=='loss') for k,s in zip(keys, look(keys))]
+        return Figure([[Panel(lines, x=axis, y='loss')]])
     keys   = list(keys or dict.fromkeys(k for h in runs.values() for k in _terms(h)))[:most]
     styles = look(runs)
-    return Figure([[Panel([_course(h, k, x, _cut(n, 60), s) for (n,h),s in zip(runs.items(), styles)], _cut(k, 60), axis) for k in keys]])
+    lines  = lambda k: [_course(h, k, x, _cut(n, 60), s) for (n,h),s in zip(runs.items(), styles)]
+    return Figure([[Panel(lines(k), _cut(k, 60), axis) for k in keys]])
 
 # %% ../nbs/31_figures.ipynb #a250f0d5
 def _get(o, *keys):
@@ -165,7 +179,8 @@ def _said(verdicts):
     "{name: (mark, words)} as sentences, those that failed first"
     same = {}
     for name,said in verdicts.items(): same.setdefault(said, []).append(_cut(name, 40))
-    return [f"{mark} {', '.join(ns)}: {_cut(words, 200)}" for (mark,words),ns in sorted(same.items(), key=lambda o: o[0][0]!='✗')]
+    lines = [f"{mark} {', '.join(ns)}: {_cut(words, 200)}" for (mark,words),ns in same.items()]
+    return sorted(lines, key=lambda l: l[0]!='✗')
 
 def _curve(c):
     "(eps in /255, accuracy, standard error, n, protocol, chance) of whatever a curve is given as"
@@ -184,36 +199,35 @@ def _error(p, n):
     return np.sqrt(p*(1-p)/np.maximum(n, 1))*(n>0)
 
 def curve_figure(
-    curves,      # {name: curve}: a curve has (or is a dict of) `eps` in /255, `accuracy` in [0,1], and one of `se` or `n`; or is a tuple in that order
+    curves,      # {name: curve}: it has, or is a dict of, `eps` in /255, `accuracy` in [0,1], `se` or `n`; or is a tuple of them
     chance=None, # accuracy of guessing; as the curves say if None
     notes=(),    # {name: verdict in words}; as the curves say for those that are not named
     title='Accuracy under attack',
 ):               # a figure
-    "Accuracy against the radius of the attack, several models in one panel, with 95 % bands and what the checks found"
+    "Accuracy against the radius of the attack: several models, 95 % bands, and what the checks found"
     if not isinstance(curves, dict) or {'eps','accuracy'}<=set(curves):
         curves = curves if isinstance(curves, list) else [curves]
         curves = {_get(c,'name') or f'model {i}':c for i,c in enumerate(curves, 1)}
     if not curves: raise ValueError("there is no curve to draw: evaluate a model first")
-    marks,ns,verdicts = [],set(),{}
-    for (name,c),style in zip(curves.items(), look(curves)):
-        _,_,_,n,_,guess = _curve(c)
-        chance = guess if chance is None else chance
-        ns.add(n)
-        verdicts[name] = _noted(dict(notes)[name]) if name in dict(notes) else _verdict(c)
-        marks += _bounded(name, c, style, verdicts[name])
+    known = {k:_curve(c) for k,c in curves.items()}
+    said  = {k:_verdict(c) for k,c in curves.items()} | {k:_noted(v) for k,v in dict(notes).items()}
+    marks = [m for k,s in zip(curves, look(curves)) for m in _bounded(k, *known[k][:5], s, said[k])]
+    if chance is None: chance = next((c[5] for c in known.values() if c[5] is not None), None)
     if chance is not None:
-        marks += [Line(None, [chance], color=_grey, dash='dot', width=2), Note('guessing', 0, chance, yin='data', h='left', color=_soft, shift=(4,1))]
-    about = f"{' and '.join(f'{n:,}' for n in sorted(ns))} images, " if 0 not in ns else ''
-    title = f'{title} ({about}95 % bands)' if about else title
-    return Figure([[Panel(marks, x='radius of the attack, ε × 255', y=Axis('accuracy', (0,1.02), [0,.25,.5,.75,1], share=True))]], _cut(title, 140), _said(verdicts))
+        words  = Note('guessing', 0, chance, yin='data', h='left', color=_soft, shift=(4,1))
+        marks += [Line(None, [chance], color=_grey, dash='dot', width=2),words]
+    ns = sorted({c[3] for c in known.values()})
+    if 0 not in ns: title += f" ({' and '.join(f'{n:,}' for n in ns)} images, 95 % bands)"
+    up = Axis('accuracy', (0,1.02), [0,.25,.5,.75,1], share=True)
+    return Figure([[Panel(marks, x='radius of the attack, ε × 255', y=up)]], _cut(title, 140), _said(said))
 
-def _bounded(name, curve, style, verdict):
+def _bounded(name, eps, acc, se, n, protocol, style, verdict):
     "A curve with its band; dotted, with a mark, if it failed a check"
-    eps,acc,se,n,said,_ = _curve(curve)
     lo,hi = np.clip(acc-1.96*se, 0, 1),np.clip(acc+1.96*se, 0, 1)
     if verdict[0]=='✗': name,style = f'✗ {name}',style|dict(dash='dot')
-    hover = f"ε = %{{x:.3g}}/255: %{{y:.1%}} (%{{customdata[0]:.1%}} … %{{customdata[1]:.1%}}){f', n = {n:,}' if n else ''}<br>%{{text}}"
-    line  = Line(eps, acc, _cut(name, 60), **style, info=np.stack([lo,hi], 1), text=[html.escape(f'{said} {verdict[1]}')]*len(eps), hover=hover)
+    hover = 'ε = %{x:.3g}/255: %{y:.1%} (%{customdata[0]:.1%} … %{customdata[1]:.1%})'+f', n = {n:,}'*(n>0)+'<br>%{text}'
+    text  = [html.escape(f'{protocol} {verdict[1]}')]*len(eps)
+    line  = Line(eps, acc, _cut(name, 60), **style, info=np.stack([lo,hi], 1), text=text, hover=hover)
     return [Band(eps, lo, hi, style['color']),line] if se.any() else [line]
 
 def _noted(words):
@@ -237,18 +251,29 @@ def slice_figure(
 ):            # a figure
     "PGD on the contrastive loss: where it is on a slice of the loss, and what it does to one image"
     path,v,a,positive,negative = (_arr(o).astype(np.float32) for o in (path,v,a,positive,negative))
-    walk,now = path[:step+1].T,path[step:step+1].T
-    plane = [Heat(losses, _arr(grid), _arr(grid), bar=True, hover='loss %{z:.3f}'), Line(*walk, color=_white), Points(*walk, color=palette[1], size=9, edge=_white),
-             Points(*now, color=palette[1], symbol='star', size=20, edge=_white)]
-    if edge is not None: plane += _ball(edge, _arr(grid))
-    six   = _pixels(np.stack([v,.5+scale*(a-v),a], 1).reshape(-1,*v.shape[1:]))
-    lines = [Line(np.arange(len(y)), y, n, c, d, s, hover='step %{x}: %{y:.2f}') for y,n,c,d,s in (
-        (positive,'the other view of the image',palette[0],'solid','circle'), (negative,'the nearest other image',_grey,'dot','square'))]
-    won = ' (a stranger is nearer)' if negative[step]>positive[step] else ''
-    return Figure([[Panel(plane, 'contrastive loss', 'view 1 along its perturbation', 'view 2 along its perturbation', 1.1),
-                    [Panel([Picture(_montage(six, 3))], columns=['view',f'change ×{scale}','now'], height=230),
-                     Panel([*lines, Line([step], None, color=palette[1], width=2)], x=Axis('step of the attack', whole=True), y='cosine', height=130)]]],
-                  f'Step {step} of {len(path)-1}: cosine of the two views {positive[step]:.2f}, of the nearest other image {negative[step]:.2f}{won}')
+    six  = _pixels(np.stack([v,.5+scale*(a-v),a], 1).reshape(-1,*v.shape[1:]))
+    two  = Panel([Picture(_montage(six, 3))], columns=['view',f'change ×{scale}','now'], height=230)
+    left = Panel(_walk(_arr(grid), losses, path, step, edge), 'contrastive loss', 'view 1 along its perturbation',
+                 'view 2 along its perturbation', 1.1)
+    won  = ' (a stranger is nearer)' if negative[step]>positive[step] else ''
+    title = f'cosine of the two views {positive[step]:.2f}, of the nearest other image {negative[step]:.2f}{won}'
+    return Figure([[left,[two,_cosines(positive, negative, step)]]], f'Step {step} of {len(path)-1}: {title}')
+
+def _walk(grid, losses, path, step, edge):
+    "The loss as colours, and the attack's way on it"
+    way,now = path[:step+1].T,path[step:step+1].T
+    point = dict(color=palette[1], edge=_white)
+    marks = [Heat(losses, grid, grid, bar=True, hover='loss %{z:.3f}'), Line(*way, color=_white)]
+    marks += [Points(*way, size=9, **point), Points(*now, size=20, symbol='star', **point)]
+    return marks if edge is None else marks+_ball(edge, grid)
+
+def _cosines(positive, negative, step):
+    "How near the other view is, and the nearest stranger"
+    hover = 'step %{x}: %{y:.2f}'
+    lines = [Line(range(len(positive)), positive, 'the other view of the image', symbol='circle', hover=hover),
+             Line(range(len(negative)), negative, 'the nearest other image', _grey, 'dot', 'square', hover=hover),
+             Line([step], None, color=palette[1], width=2)]
+    return Panel(lines, x=Axis('step of the attack', whole=True), y='cosine', height=130)
 
 def _ball(edge, grid):
     "The square beyond which the attack may not go"
@@ -267,34 +292,41 @@ def embedding_figure(
     segments=150 # at most so many
 ):               # a figure
     "A map of embeddings before and after an attack, joined by segments"
-    z = _arr(z).astype(np.float32)
-    if z.ndim!=2 or z.shape[1]!=2: raise ValueError(f"a map needs two coordinates for each image, got {z.shape}")
-    if not np.isfinite(z).all(): raise ValueError("this map holds NaN or infinity: the network diverged, or its checkpoint is damaged")
-    n    = len(z)
-    y    = np.zeros(n, int) if y is None else _arr(y).astype(int)
-    pick = np.asarray(selected, int)
-    k    = int(y.max())+1 if n else 1
-    said = [_cut(c, 20) for c in (classes if classes is not None else range(k))]
-    size = next(s for s,m in ((9,200),(7,800),(5,5000),(3,np.inf)) if n<m)
-    dim  = .12 if len(pick) else .9 if n<800 else .5 if n<5000 else .3
-    marks = []
+    z = _map(z)
+    n = len(z)
+    y = np.zeros(n, int) if y is None else _arr(y).astype(int)
+    k = int(y.max())+1 if n else 1
+    pick  = np.asarray(selected, int)
+    said  = [_cut(c, 20) for c in (range(k) if classes is None else classes)]
+    size  = next(s for s,m in ((9,200),(7,800),(5,5000),(3,np.inf)) if n<m)
+    dim   = .12 if len(pick) else .9 if n<800 else .5 if n<5000 else .3
+    marks = [_dots(z, y, size, dim, said if n<=5000 and len(said)>=k else None)]
     if a is not None:
         a = _arr(a).astype(np.float32)
-        marks.append(Points(*a.T, 'attacked', y, 'x', size, opacity=dim*.8))
-    marks.append(_dots(z, y, size, dim, said if n<=5000 and len(said)>=k else None))
-    if a is not None: marks.append(_segments(z, a, pick if len(pick) else np.arange(n), segments))
-    if len(pick): marks.append(Points(*z[pick].T, f'selected ({len(pick):,})', y[pick], size=size+2, edge=_ink if len(pick)<200 else ''))
+        marks.insert(0, Points(*a.T, 'attacked', y, 'x', size, opacity=.8*dim))
+        marks.append(_segments(z, a, pick if len(pick) else np.arange(n), segments))
+    if len(pick):
+        edge = _ink if len(pick)<200 else ''
+        marks.append(Points(*z[pick].T, f'selected ({len(pick):,})', y[pick], size=size+2, edge=edge))
     if 1<k<=20: marks += _class_names(z, y, said)
-    free = Axis(numbers=False)
     beside = [_sheet(_cut(t, 60), im, 4, 16, width=.5, height=300) for t,im in sheets if len(_arr(im))]
-    return Figure([[Panel(marks, x=free, y=Axis(numbers=False), height=430), *([beside] if beside else [])]], _cut(title, 120), drag='lasso')
+    plane  = Panel(marks, x=Axis(numbers=False), y=Axis(numbers=False), height=430)
+    return Figure([[plane, *([beside] if beside else [])]], _cut(title, 120), drag='lasso')
+
+def _map(z):
+    "Two finite coordinates for each image"
+    z = _arr(z).astype(np.float32)
+    if z.ndim!=2 or z.shape[1]!=2: raise ValueError(f"a map needs two coordinates for each image, got {z.shape}")
+    if np.isfinite(z).all(): return z
+    raise ValueError("this map holds NaN or infinity: the network diverged, or its checkpoint is damaged")
 
 def _dots(z, y, size, opacity, names):
     "The images; of a hundred classes each colour has ten symbols"
-    symbols = np.array('circle square diamond cross triangle-up triangle-down star circle-open square-open diamond-open'.split())
+    ten  = 'circle square diamond cross triangle-up triangle-down star circle-open square-open diamond-open'.split()
+    many = [ten[c//10%10] for c in y] if y.max(initial=0)>9 else 'circle'
     text = [html.escape(names[c]) for c in y] if names else None
-    return Points(*z.T, 'image', y, symbols[y//10%10].tolist() if y.max(initial=0)>9 else 'circle', size, opacity,
-                  info=np.arange(len(z)), text=text, hover='image %{customdata}'+'<br>%{text}'*bool(names))
+    return Points(*z.T, 'image', y, many, size, opacity, info=np.arange(len(z)), text=text,
+                  hover='image %{customdata}'+'<br>%{text}'*bool(names))
 
 def _segments(z, a, among, most):
     "Some images joined to their attacked selves, as one line with gaps"
@@ -305,16 +337,22 @@ def _segments(z, a, among, most):
 
 def _class_names(z, y, names):
     "Names at the image nearest to the median of each class, moved until none lies on another"
-    found  = [c for c in np.unique(y) if c<len(names)]
-    middle = [np.median(z[y==c], 0) for c in found]
-    at     = np.array([z[y==c][np.abs(z[y==c]-m).sum(1).argmin()] for c,m in zip(found, middle)])
-    span   = np.maximum(np.ptp(z, 0), 1e-6)
-    for _ in range(50):
-        d    = (at[:,None]-at[None])/span
-        near = (np.abs(d[...,0])<.13)&(np.abs(d[...,1])<.06)&~np.eye(len(at), dtype=bool)
-        way  = np.where(d[...,1]==0, np.sign(np.subtract.outer(range(len(at)), range(len(at)))), np.sign(d[...,1]))
-        at[:,1] += (near*way*(.06-np.abs(d[...,1]))*.5).sum(1)*span[1]
-    return [Note(names[c], *map(float, p), 'data', 'data', v='middle', bold=True, size=1.1, ground=True) for c,p in zip(found, at)]
+    found = [c for c in np.unique(y) if c<len(names)]
+    at    = np.array([_middle(z[y==c]) for c in found])
+    span  = np.maximum(np.ptp(z, 0), 1e-6)
+    for _ in range(50): at[:,1] += span[1]*_push(at/span)
+    style = dict(v='middle', bold=True, size=1.1, ground=True)
+    return [Note(names[c], float(u), float(v), 'data', 'data', **style) for c,(u,v) in zip(found, at)]
+
+def _middle(z): return z[np.abs(z-np.median(z, 0)).sum(1).argmin()]
+
+def _push(at, wide=.13, high=.06):
+    "How far each label must go up or down, in shares of the panel"
+    d    = at[:,None]-at[None]
+    rank = np.sign(np.subtract.outer(np.arange(len(at)), np.arange(len(at))))
+    near = (np.abs(d[...,0])<wide)&(np.abs(d[...,1])<high)&(rank!=0)
+    way  = np.where(d[...,1]==0, rank, np.sign(d[...,1]))
+    return (near*way*(high-np.abs(d[...,1]))/2).sum(1)
 
 # %% ../nbs/31_figures.ipynb #0fc13f50
 def coreset_figure(
@@ -336,38 +374,43 @@ def coreset_figure(
     panels += [_worth(t, v) for t,v in (bars or {}).items() if len(v)>1]
     if counts: panels.append(_classes(counts, classes))
     looks = [_sheet(_cut(t, 60), im, 8, height=190) for t,im in sheets if len(_arr(im))]
-    if not panels and not looks: raise ValueError("there is nothing to show of this selection: no map, no gains, no images")
-    return Figure([r for r in (panels,looks) if r], _cut(title, 120))
+    if panels or looks: return Figure([r for r in (panels,looks) if r], _cut(title, 120))
+    raise ValueError("there is nothing to show of this selection: no map, no gains, no images")
 
 def _chosen_map(z, chosen, n):
-    rest = np.setdiff1d(np.arange(n), chosen)
-    size = 6 if n<5000 else 3
-    dots = lambda i,name,c,s: Points(*z[i].T, f'{name} ({len(i):,})', c, s, size, info=i, hover='image %{customdata}')
-    return Panel([dots(rest, 'rejected', _pale, 'circle'), dots(chosen, 'chosen', palette[1], 'circle')], x=Axis('map of embeddings', numbers=False), y=Axis(numbers=False), width=1.5, height=210)
+    rest  = np.setdiff1d(np.arange(n), chosen)
+    size  = 6 if n<5000 else 3
+    marks = [Points(*z[i].T, f'{name} ({len(i):,})', c, size=size, info=i, hover='image %{customdata}')
+             for i,name,c in ((rest,'rejected',_pale),(chosen,'chosen',palette[1]))]
+    return Panel(marks, x=Axis('map of embeddings', numbers=False), y=Axis(numbers=False), width=1.5, height=210)
 
 def _gains(g, picked):
     "Gains in falling order: bars, or a line where they are many"
     k = len(g) if picked is None else picked
     j = np.linspace(0, len(g)-1, min(len(g), 300)).astype(int)
     colors = [palette[1] if i<k else _pale for i in range(len(g))]
-    marks  = [Line(j+1, g[j])] if len(g)>300 else [Bars(g, color=colors, at=np.arange(1,len(g)+1), hover='gain %{y:.3g}')]
+    bars   = Bars(g, color=colors, at=np.arange(1,len(g)+1), hover='gain %{y:.3g}')
+    marks  = [Line(j+1, g[j])] if len(g)>300 else [bars]
     if k<len(g): marks.append(Line([k+.5], None, color=_ink, dash='dash', width=2))
     return Panel(marks, 'gain of each candidate', Axis('best first', whole=len(g)>1), width=1, height=210)
 
 def _worth(title, values):
     "Bars of a few values; their change, if one is from before"
     v,was = {str(k):float(o) for k,o in values.items()},None
-    if 'before' in v and len(v)>2: was = v.pop('before')
-    if was is not None: v,title = {k:o-was for k,o in v.items()},f'{title}: change from {was:.3g}'
+    if 'before' in v and len(v)>2:
+        was = v.pop('before')
+        v,title = {k:o-was for k,o in v.items()},f'{title}: change from {was:.3g}'
     colors = [palette[1] if 'RCS' in k else _pale for k in v]
-    return Panel([Bars(list(v.values()), color=colors, labels=[f'{o:+.2g}' if was is not None else f'{o:.2g}' for o in v.values()])], _cut(title, 80), names(v), Axis(zero=was is None), height=210)
+    labels = [f'{o:.2g}' if was is None else f'{o:+.2g}' for o in v.values()]
+    bars   = Bars(list(v.values()), color=colors, labels=labels)
+    return Panel([bars], _cut(title, 80), names(v), Axis(zero=was is None), height=210)
 
 def _classes(counts, classes):
     "The share of each class among the chosen and among all"
     shares = {k:_arr(v).astype(float)/max(np.sum(_arr(v)), 1) for k,v in counts.items()}
     k = len(next(iter(shares.values())))
     bars = [Bars(v, _cut(n, 60), c) for (n,v),c in zip(shares.items(), (palette[1],_pale))]
-    return Panel(bars, 'classes', names(classes if classes is not None else range(k)), Axis(share=True), height=210)
+    return Panel(bars, 'classes', names(range(k) if classes is None else classes), Axis(share=True), height=210)
 
 # %% ../nbs/31_figures.ipynb #9e2b71c4
 def guess_figure(
@@ -381,14 +424,15 @@ def guess_figure(
     im,chosen = _pixels(x),_arr(chosen).astype(bool)
     n,h,w,_ = im.shape
     gap,k,m = _gap(w),int(chosen.sum()),len(guesses)
-    corner = lambda i: (i%cols*(w+gap), i//cols*(h+gap))
-    frame  = lambda i,out,name,**kw: Line(*_rim(*corner(i), w, h, out), name, width=5, **kw)
-    marks  = [Picture(_montage(im, cols, gap), heard=True)]
-    marks += [frame(i, 0, 'my guess', color=palette[0]) for i in guesses]
-    marks += [frame(i, gap/4, 'chosen', color=palette[1], dash='dash') for i in np.flatnonzero(chosen) if reveal]
-    marks += [Note(f'{i+1}', *corner(i), 'data', 'data', h='left', v='top', bold=True, ground=True) for i in range(n)]
-    said = f'{k} of these {n} were chosen. Which?'+(f' You have picked {m}.' if m else ' Click on them.')
-    if reveal: said = 'Dashed: chosen.'+(f' You found {int(chosen[list(guesses)].sum())} with {m} guesses; blind guesses find {m*k/n:.1f}' if m else '')
+    corners = [(i%cols*(w+gap),i//cols*(h+gap)) for i in range(n)]
+    shown = np.flatnonzero(chosen) if reveal else ()
+    marks = [Picture(_montage(im, cols, gap), heard=True)]
+    marks += [Line(*_rim(*corners[i], w, h, 0), 'my guess', palette[0], width=5) for i in guesses]
+    marks += [Line(*_rim(*corners[i], w, h, gap/4), 'chosen', palette[1], 'dash', width=5) for i in shown]
+    marks += [Note(f'{i}', *c, 'data', 'data', 'left', 'top', True, ground=True) for i,c in enumerate(corners, 1)]
+    said  = f'{k} of these {n} were chosen. Which?'+(f' You have picked {m}.' if m else ' Click on them.')
+    right = int(chosen[list(guesses)].sum())
+    if reveal: said = 'Dashed: chosen.'+f' You found {right} with {m} guesses; blind guesses find {m*k/n:.1f}'*(m>0)
     return Figure([[Panel(marks, height=150*-(-n//cols))]], said, least=90*min(n, cols))
 
 def _rim(x, y, w, h, out):
@@ -408,29 +452,37 @@ def guessed(
 
 # %% ../nbs/31_figures.ipynb #e918041b
 def tradeoff_figure(
-    points,   # {run: dict(SA=…, RA=…, and the columns of `x`)}, one number a checkpoint; if known n, eps (in /255) and failed or verdicts
+    points,   # {run: dict(SA=…, RA=…, columns of `x`)}, a number a checkpoint; if known n, eps (/255), failed or verdicts
     x=None,   # a column such as 'epoch', 'seconds' or 'F': both accuracies against it; RA against SA if None
     units=(), # {column: label}
 ):            # a figure
     "Clean against robust accuracy as training goes on, or both against what it cost"
-    if not any(len(_arr(p.get('SA',()))) for p in points.values()): raise ValueError("no checkpoint of these runs has been evaluated yet: nothing to draw")
-    verdicts = {name:_verdict(p) for name,p in points.items()}
-    marks = [m for (name,p),s in zip(points.items(), look(points)) for m in _checkpoints(f'✗ {name}' if verdicts[name][0]=='✗' else name, p, x, s)]
-    radii = sorted({float(e) for p in points.values() if p.get('eps') is not None for e in np.ravel(p['eps'])})
+    if not any(len(_arr(p.get('SA',()))) for p in points.values()):
+        raise ValueError("no checkpoint of these runs has been evaluated yet: nothing to draw")
+    said  = {name:_verdict(p) for name,p in points.items()}
+    marks = [m for (k,p),s in zip(points.items(), look(points)) for m in _checkpoints('✗ '*(said[k][0]=='✗')+k, p, x, s)]
+    radii,sizes = _every(points, 'eps'),_every(points, 'n')
     at    = f", ε = {' or '.join(f'{e:g}' for e in radii)}/255" if radii else ''
-    sizes = sorted({int(n) for p in points.values() if p.get('n') is not None for n in np.ravel(p['n'])})
-    foot  = [f"± one standard error of {' or '.join(f'{n:,}' for n in sizes)} images"] if sizes else []
+    foot  = [f"± one standard error of {' or '.join(f'{n:,.0f}' for n in sizes)} images"] if sizes else []
     along = Axis(_cut(dict(units).get(x, x), 80), whole=x=='epoch') if x else Axis('clean accuracy (SA)', share=True)
     up    = Axis('accuracy' if x else f'robust accuracy (RA{at})', share=True, zero=True)
-    return Figure([[Panel(marks, x=along, y=up)]], f'Clean and robust accuracy{at}' if x else 'What robustness costs', _said(verdicts)+foot)
+    title = f'Clean and robust accuracy{at}' if x else 'What robustness costs'
+    return Figure([[Panel(marks, x=along, y=up)]], title, _said(said)+foot)
+
+def _every(points, key):
+    "All values of a column of the runs that have it"
+    return sorted({float(v) for p in points.values() if p.get(key) is not None for v in np.ravel(p[key])})
 
 def _checkpoints(name, p, x, style):
     "Lines of one run: robust against clean accuracy, or each of them against a column"
-    text = [f'epoch {e}' for e in p['epoch']] if 'epoch' in p else None
-    draw = lambda xs,k,what,**kw: Line(_arr(p[xs]), _arr(p[k]).astype(float), _cut(name, 60)+what, err=_error(p[k], p['n']) if p.get('n') is not None else None, text=text, **style|kw,
-                                       hover=('SA %{x:.1%}, RA' if x is None else '%{x:.4g}:')+' %{y:.1%}'+'<br>%{text}'*bool(text))
-    if x is None: return [draw('SA', 'RA', '')]
-    return [draw(x, 'SA', ', clean', dash='dot', width=1.5), draw(x, 'RA', ', robust')] if x in p else []
+    text  = [f'epoch {e}' for e in p['epoch']] if 'epoch' in p else None
+    hover = ('SA %{x:.1%}, RA %{y:.1%}' if x is None else '%{x:.4g}: %{y:.1%}')+'<br>%{text}'*bool(text)
+    def line(along, key, what, **kw):
+        err = _error(p[key], p['n']) if p.get('n') is not None else None
+        y   = _arr(p[key]).astype(float)
+        return Line(_arr(p[along]), y, _cut(name, 60)+what, err=err, text=text, hover=hover, **style|kw)
+    if x is None: return [line('SA', 'RA', '')]
+    return [line(x, 'SA', ', clean', dash='dot', width=1.5), line(x, 'RA', ', robust')] if x in p else []
 
 # %% ../nbs/31_figures.ipynb #2f67acf9
 def invariance_figure(
@@ -444,9 +496,13 @@ def invariance_figure(
     "The same images under several styles, what each does to the agreement, and the regulariser in each reading"
     p,styled = _arr(p).astype(float),_arr(styled)[:,:most]
     n,names  = min(p.shape[1], most),[_cut(t, 16) for t in names]
-    marks = [Points(np.arange(1,n+1), q[:n]*p.shape[1], t, palette[i%10], s, 11, .8, hover='image %{x}: %{y:.3f}') for i,(q,t,s) in enumerate(zip(p, names, _cycle()))]
+    each  = dict(size=11, opacity=.8, hover='image %{x}: %{y:.3f}')
+    marks = [Points(np.arange(1,n+1), q[:n]*p.shape[1], t, palette[i%10], s, **each)
+             for i,(q,t,s) in enumerate(zip(p, names, _cycle()))]
     grid  = _montage(_pixels(styled.reshape(-1,*styled.shape[2:])), n)
-    return Figure([[Panel([Picture(grid)], lines=names, width=1.3, height=420), [Panel(marks, x=Axis('image', whole=True), y='agreement × N', height=190), _readings(readings)]]], _cut(title, 130))
+    left  = Panel([Picture(grid)], lines=names, width=1.3, height=420)
+    right = Panel(marks, x=Axis('image', whole=True), y='agreement × N', height=190)
+    return Figure([[left,[right,_readings(readings)]]], _cut(title, 130))
 
 def _cycle(): return ['circle','square','diamond','triangle-up','x','star']*9
 
@@ -458,8 +514,10 @@ def _readings(readings):
     text = ['' if abs(r)>most else f'{r:.2g}' for r in v]
     ends = None if most==np.inf else tuple(1.5*np.clip([min(v.min(), 0), max(v.max(), size[1])], -most, most))
     bars = Bars(v, color=[palette[0] if r>=0 else palette[1] for r in v], labels=text)
-    cut  = [Note(f'{r:.2g}, cut off', i, 0, 'data', 'data', v='bottom' if r<0 else 'top') for i,r in enumerate(v) if abs(r)>most]
-    return Panel([bars,*cut], 'the regulariser, as each reading computes it', names(readings), Axis(range=ends), height=150)
+    cut  = [(i,r) for i,r in enumerate(v) if abs(r)>most]
+    said = [Note(f'{r:.2g}, cut off', i, 0, 'data', 'data', v='bottom' if r<0 else 'top') for i,r in cut]
+    title = 'the regulariser, as each reading computes it'
+    return Panel([bars,*said], title, names(readings), Axis(range=ends), height=150)
 
 # %% ../nbs/31_figures.ipynb #2204bfe0
 def circle_figure(
@@ -468,18 +526,25 @@ def circle_figure(
     readings, # {reading: value}
 ):            # a figure
     "Embeddings on a circle, the agreement of each image's views with it, and the regulariser in each reading"
-    ang,o = np.deg2rad(_arr(angles).astype(float).reshape(-1,3)),np.linspace(0, 2*np.pi, 181)
-    k,tags = len(ang),[f'{i+1}' for i in range(len(ang))]
-    marks = [Line(np.cos(o), np.sin(o), color=_pale, width=2)]
-    for j,(name,symbol) in enumerate((('original','circle'),('view 1','square'),('view 2','triangle-up'))):
-        r = 1+.13*j
-        marks.append(Points(r*np.cos(ang[:,j]), r*np.sin(ang[:,j]), name, [palette[i%10] for i in range(k)], symbol, 20, labels=tags, edge=_ink))
-    t,r = ang.ravel(),np.tile([1,1.13,1.26], k)
-    marks.append(Points(r*np.cos(t), r*np.sin(t), size=20, opacity=0, drag=True))       # what a reader takes hold of, image by image
-    agree = [Bars(_arr(q).ravel(), f'agreement of {n}', c) for q,n,c in ((p1,'view 1',palette[5]),(p2,'view 2',palette[4]))]
-    hide  = lambda: Axis(range=(-1.5,1.5), shown=False)
-    return Figure([[Panel(marks, x=hide(), y=hide(), height=420, square=True), [Panel(agree, x=names(f'image {t}' for t in tags), y=Axis(zero=True), height=150), _readings(readings)]]],
-                  'Drag the shapes round the circle: when do both views agree with their originals alike?')
+    ang  = np.deg2rad(_arr(angles).astype(float).reshape(-1,3))
+    tags = [f'{i+1}' for i in range(len(ang))]
+    both = (p1,'view 1',palette[5]),(p2,'view 2',palette[4])
+    bars = [Bars(_arr(q).ravel(), f'agreement of {n}', c) for q,n,c in both]
+    hide = dict(range=(-1.5,1.5), shown=False)
+    left  = Panel(_on_circle(ang, tags), x=Axis(**hide), y=Axis(**hide), height=420, square=True)
+    right = Panel(bars, x=names(f'image {t}' for t in tags), y=Axis(zero=True), height=150)
+    title = 'Drag the shapes round the circle: when do both views agree with their originals alike?'
+    return Figure([[left,[right,_readings(readings)]]], title)
+
+def _on_circle(ang, tags):
+    "The circle, the shapes on it, and what a reader takes hold of, image by image"
+    o      = np.linspace(0, 2*np.pi, 181)
+    radius = np.array([1,1.13,1.26])
+    x,y    = radius*np.cos(ang),radius*np.sin(ang)
+    colors = [palette[i%10] for i in range(len(ang))]
+    kinds  = ('original','circle'),('view 1','square'),('view 2','triangle-up')
+    shapes = [Points(x[:,j], y[:,j], n, colors, s, 20, labels=tags, edge=_ink) for j,(n,s) in enumerate(kinds)]
+    return [Line(np.cos(o), np.sin(o), color=_pale, width=2), *shapes, Points(x.ravel(), y.ravel(), opacity=0, drag=True)]
 
 # %% ../nbs/31_figures.ipynb #25cbace7
 def branches_figure(
@@ -492,25 +557,41 @@ def branches_figure(
 ):            # a figure
     "Which branch was trained, which one classifies, and how far apart their statistics are"
     branches = [_cut(b, 16) for b in branches]
-    tables = [_table(m, t, n, branches, i==0) for i,(m,t) in enumerate(((SA,'clean accuracy (SA)'),(RA,f'robust accuracy (RA{eps})')))]
-    shifts = Bars([float(s['shift']) for s in stats], color=[palette[1] if i==layer else _pale for i in range(len(stats))], at=np.arange(1,len(stats)+1),
-                  text=[html.escape(str(s['name'])) for s in stats], hover='%{customdata}: %{y:.2f}')
-    where  = Panel([shifts], 'how far the means of the branches are apart, in σ', Axis('BatchNorm layer, from the image to the embedding', whole=len(stats)>1), height=170)
-    title  = 'Which branch a head was trained on, and which one classifies'+(f': {n:,} test images, ± one standard error' if n else '')
-    return Figure([tables,[where,_channels(stats[layer], branches)]], title)
+    titles = 'clean accuracy (SA)',f'robust accuracy (RA{eps})'
+    tables = [_table(m, t, n, branches, i==0) for i,(m,t) in enumerate(zip((SA,RA), titles))]
+    colors = [palette[1] if i==layer else _pale for i in range(len(stats))]
+    said   = [html.escape(str(s['name'])) for s in stats]
+    shifts = Bars([float(s['shift']) for s in stats], color=colors, at=np.arange(1,len(stats)+1), text=said,
+                  hover='%{customdata}: %{y:.2f}')
+    order  = Axis('BatchNorm layer, from the image to the embedding', whole=len(stats)>1)
+    where  = Panel([shifts], 'how far the means of the branches are apart, in σ', order, height=170)
+    title  = 'Which branch a head was trained on, and which one classifies'
+    more   = f': {n:,} test images, ± one standard error' if n else ''
+    return Figure([tables,[where,_channels(stats[layer], branches)]], title+more)
 
 def _table(m, title, n, branches, first):
-    m = _arr(m).astype(float)
-    text = [[f'{100*v:.0f}'+(f' ± {100*float(_error(v, n)):.0f}' if n else '')+' %' for v in r] for r in m]
+    "Accuracies as colours, each with its standard error"
+    m    = _arr(m).astype(float)
+    text = [[_percent(v, n, 0) for v in r] for r in m]
     return Panel([Heat(m, labels=text, low=0, high=1, hover='%{z:.1%}')], title, names(branches, 'classifies through'),
                  names(branches, 'head trained on' if first else '', reverse=True), height=150)
+
+def _percent(p, n, digits):
+    "A share in per cent, with its standard error where n is known"
+    error = f' ± {100*float(_error(p, n)):.{digits}f}' if n else ''
+    return f'{100*p:.{digits}f}{error} %'
 
 def _channels(layer, branches):
     "Mean and standard deviation of every channel, in the first branch and in the second"
     m,sd = _arr(layer['mean']).astype(float),np.sqrt(_arr(layer['var']).astype(float))
-    b,ends = min(1, len(m)-1),[float(min(m.min(),sd.min())),float(max(m.max(),sd.max()))]
-    dots = [Points(v[0], v[b], n, c, s, hover=f'{n} %{{x:.2f}}, %{{y:.2f}}') for v,n,c,s in ((m,'mean of a channel',palette[1],'circle'),(sd,'standard deviation of a channel',palette[0],'square'))]
-    return Panel([Line(ends, ends, color=_grey, dash='dot'),*dots], f"each channel of {_cut(layer['name'], 40)}", f'in branch {branches[0]}', f'in branch {branches[b]}', height=170)
+    b    = min(1, len(m)-1)
+    both = np.stack([m,sd])
+    ends = [float(both.min()),float(both.max())]
+    kinds = (m,'mean',palette[1],'circle'),(sd,'standard deviation',palette[0],'square')
+    dots  = [Points(v[0], v[b], n+' of a channel', c, s, hover=n+' %{x:.2f}, %{y:.2f}') for v,n,c,s in kinds]
+    line  = Line(ends, ends, color=_grey, dash='dot')
+    axes  = f'in branch {branches[0]}',f'in branch {branches[b]}'
+    return Panel([line,*dots], f"each channel of {_cut(layer['name'], 40)}", *axes, height=170)
 
 # %% ../nbs/31_figures.ipynb #21cafbec
 def progress_figure(
@@ -520,19 +601,25 @@ def progress_figure(
     title='',
 ):                 # a figure
     "Loss terms, learning rate, seconds and selections of one run, as far as it is"
-    if not len(history): raise ValueError("no record yet: the first comes at the end of the first epoch")
-    last,terms = history[-1],_terms(history[-1:])
+    if not len(history): raise ValueError(_nothing_yet)
+    terms  = _terms(history[-1:])
     losses = [_course(history, k, 'epoch', _cut(k, 40), s) for k,s in zip(terms, look(terms))]
     spent  = np.diff([0., *(r.get('seconds', 0.) for r in history)]).tolist()
     clock  = [_course([r|dict(spent=s) for r,s in zip(history, spent)], 'spent', 'epoch', '', _plain(9))]
-    marked = Line([r['epoch'] for r in selections], None, color=palette[1], dash='dot', width=1)
-    if len(selections): losses,clock = [marked,*losses],[marked,*clock]
-    epoch  = lambda: Axis('epoch', whole=len(history)>1)
-    row    = [Panel(losses, 'loss', epoch(), width=1.8), Panel(_schedule(history, selections, dict(extra)), 'schedule, of its maximum', epoch(), Axis(zero=True)),
-              Panel(clock, 'seconds an epoch', epoch(), Axis(zero=True))]
-    done   = last.get('progress')
-    left   = f", about {last.get('seconds', 0)*(1-done)/done:,.0f} s left" if done and done<1 else ''
-    return Figure([row], _cut(title or 'training', 60)+(f': {done:.0%} done{left}' if done is not None else ''))
+    if len(selections):
+        marked = Line([r['epoch'] for r in selections], None, color=palette[1], dash='dot', width=1)
+        losses,clock = [marked,*losses],[marked,*clock]
+    along = dict(x=Axis('epoch', whole=len(history)>1))
+    plan  = Panel(_schedule(history, selections, dict(extra)), 'schedule, of its maximum', **along, y=Axis(zero=True))
+    clock = Panel(clock, 'seconds an epoch', **along, y=Axis(zero=True))
+    return Figure([[Panel(losses, 'loss', **along, width=1.8),plan,clock]], _cut(title or 'training', 60)+_so_far(history[-1]))
+
+def _so_far(record):
+    "How much is done, and how long the rest will take"
+    done = record.get('progress')
+    if done is None: return ''
+    left = f", about {record.get('seconds', 0)*(1-done)/done:,.0f} s left" if 0<done<1 else ''
+    return f': {done:.0%} done{left}'
 
 def _plain(i): return dict(color=palette[i], dash='solid', symbol='circle')
 
@@ -541,9 +628,12 @@ def _schedule(history, selections, extra):
     lr   = np.array([r.get('lr') for r in history], float)
     top  = np.nanmax(lr) if np.isfinite(lr).any() else 1.
     cols = {f'learning rate (of {top:.3g})':lr/max(top, 1e-12)} | {_cut(k, 40):_arr(v) for k,v in extra.items()}
-    out  = [_course([dict(epoch=r.get('epoch', i), v=v) for i,(r,v) in enumerate(zip(history, vs))], 'v', 'epoch', k, _plain(j)) for j,(k,vs) in enumerate(cols.items(), 5)]
-    if len(selections) and 'overlap_previous' in selections[-1]:
-        out.append(_course([r for r in selections if 'overlap_previous' in r], 'overlap_previous', 'epoch', 'overlap with the last coreset', _plain(4)))
+    out  = []
+    for i,(name,values) in enumerate(cols.items(), 5):
+        rs = [dict(epoch=r.get('epoch', j), v=v) for j,(r,v) in enumerate(zip(history, values))]
+        out.append(_course(rs, 'v', 'epoch', name, _plain(i%10)))
+    kept = [r for r in selections if r.get('overlap_previous') is not None]
+    if kept: out.append(_course(kept, 'overlap_previous', 'epoch', 'overlap with the last coreset', _plain(4)))
     return out
 
 # %% ../nbs/31_figures.ipynb #c4cfc52e
@@ -559,36 +649,44 @@ def runs_figure(
     order = sorted(rows, key=lambda n: _rank(rows[n].get(by), up)) if by else list(rows)
     cols  = [k for k in dict.fromkeys(k for r in rows.values() for k in r) if k not in ('failed','verdicts')]
     at    = {k:5.6+1.25*i for i,k in enumerate(cols)}
-    put   = lambda text,x,y,h='right',bold=False,color=_ink: Note(text, x, y, 'data', 'data', h, 'middle', bold, color)
-    marks = [put('run', 0, -.9, 'left', True), put(_cut(spark, 12), 3.7, -.9, 'center', True)]
-    marks += [put(_cut(k, 12)+((' ▴' if up else ' ▾') if k==by else ''), at[k], -.9, bold=True) for k in cols]
-    for i,(n,style) in enumerate(zip(order, look(order))):
-        failed = _verdict(rows[n])[0]=='✗'
-        marks += [put(('✗ ' if failed else '')+_cut(n, 32), 0, i, 'left', color=_alarm if failed else _ink), *_spark(sparks.get(n, ()), n, i, style)]
-        marks += [put(_entry(k, rows[n]), at[k], i, color=_alarm if failed and k=='RA' else _ink) for k in cols]
-    bare = lambda *ends: Axis(range=ends, shown=False)
-    wide = 5.6+1.25*(len(cols)-1)+.1
-    return Figure([[Panel(marks, x=bare(-.1, wide), y=bare(len(order)-.4, -1.4), height=36*(len(order)+1.2))]], f'{len(order)} runs'+f', sorted by {_cut(by, 30)}'*bool(by), _said({n:_verdict(r) for n,r in rows.items() if _verdict(r)[0]!='–'}), least=int(75*wide))
+    marks = [_put('run', 0, -.9, 'left', bold=True), _put(_cut(spark, 12), 3.7, -.9, 'center', bold=True)]
+    marks += [_put(_cut(k, 12)+(' ▴' if up else ' ▾')*(k==by), at[k], -.9, bold=True) for k in cols]
+    for i,(n,style) in enumerate(zip(order, look(order))): marks += _row(n, i, rows[n], sparks.get(n, ()), at, style)
+    wide  = 5.7+1.25*(len(cols)-1)
+    x,y   = Axis(range=(-.1,wide), shown=False),Axis(range=(len(order)-.4,-1.4), shown=False)
+    title = f'{len(order)} runs'+f', sorted by {_cut(by, 30)}'*bool(by)
+    said  = {n:_verdict(r) for n,r in rows.items() if _verdict(r)[0]!='–'}
+    return Figure([[Panel(marks, x=x, y=y, height=36*(len(order)+1.2))]], title, _said(said), least=int(75*wide))
+
+def _put(text, x, y, h='right', **kw): return Note(text, x, y, 'data', 'data', h, 'middle', **kw)
+
+def _row(name, i, row, values, at, style):
+    "A run as a row of the table"
+    failed = _verdict(row)[0]=='✗'
+    color  = lambda on: _alarm if failed and on else _ink
+    cells  = [_put(_entry(k, row), x, i, color=color(k=='RA')) for k,x in at.items()]
+    return [_put('✗ '*failed+_cut(name, 32), 0, i, 'left', color=color(True)), *_spark(values, i, style), *cells]
 
 def _rank(v, up): return v is None,(v if up else -v) if isinstance(v, (int,float)) else str(v)
 
-def _spark(values, name, row, style):
+def _spark(values, row, style):
     "A small curve in a row of the table"
     v = _arr(values).astype(float)
     v = v[np.isfinite(v)]
     if not len(v): return []
-    return [Line(3+np.linspace(0, 1.4, len(v)), row+.3-.6*(v-v.min())/max(np.ptp(v), 1e-12), color=style['color'], dash=style['dash'], width=2.5)]
+    y = row+.3-.6*(v-v.min())/max(np.ptp(v), 1e-12)
+    return [Line(3+np.linspace(0, 1.4, len(v)), y, color=style['color'], dash=style['dash'], width=2.5)]
 
 def _entry(column, row):
     "A cell as text; an accuracy with its standard error"
     v = row.get(column)
     if v is None: return '–'
-    if column in ('SA','RA'): return f'{100*v:.1f}'+(f" ± {100*float(_error(v, row['n'])):.1f}" if row.get('n') else '')+' %'
+    if column in ('SA','RA'): return _percent(v, row.get('n'), 1)
     return f'{v:.4g}' if isinstance(v, float) else _cut(v, 18)
 
 # %% ../nbs/31_figures.ipynb #c082b054
 def to_html(
-    parts,           # figures, sentences ('# ' makes a heading), tables (a list of dicts), {label: figure} to slide through, in order
+    parts,           # figures, sentences ('# ' makes a heading), lists of dicts, {label: figure} to slide through
     path,            # of the file
     title='robustfm',
 ):                   # the path
@@ -603,21 +701,27 @@ def _script(o): return json.dumps(o).replace('<', '\\u003c') # no text ends the 
 
 def _part(p, i):
     "One part of the page as HTML"
-    if isinstance(p, str): return f'<h2>{html.escape(p[2:])}</h2>' if p.startswith('# ') else f'<p>{html.escape(p)}</p>'
+    if isinstance(p, str):
+        return f'<h2>{html.escape(p[2:])}</h2>' if p.startswith('# ') else f'<p>{html.escape(p)}</p>'
     if isinstance(p, (list,tuple)): return f'<div class="wide">{Table(p)._repr_html_()}</div>'
     figs,labels = (list(p.values()),list(map(str, p))) if isinstance(p, dict) else ([p],[])
-    slider = f'<label><input id="s{i}" type="range" min="0" max="{len(figs)-1}" value="0"> <output id="o{i}"></output></label>' if labels else ''
-    return f'{slider}<div id="f{i}" class="wide"></div><script>shown({i}, {_script([as_plotly(f) for f in figs])}, {_script(labels)})</script>'
+    slider = f'<input id="s{i}" type="range" min="0" max="{len(figs)-1}" value="0"> <output id="o{i}"></output>'
+    call   = f'shown({i}, {_script([as_plotly(f) for f in figs])}, {_script(labels)})'
+    return f'<label>{slider}</label>'*bool(labels)+f'<div id="f{i}" class="wide"></div><script>{call}</script>'
 
-_head = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>%TITLE%</title><style>
+_head = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<title>%TITLE%</title><style>
 :root{color-scheme:light dark} body{font:17px/1.5 Arial,Helvetica,sans-serif;color:light-dark(#222,#EEE);background:light-dark(#FFF,#111);
 max-width:1000px;margin:2em auto;padding:0 1em} table{border-collapse:collapse;margin:1em 0} td,th{padding:.3em .9em;border-bottom:1px solid #999}
 .wide{overflow-x:auto} input[type=range]{width:min(22em,70%)}</style><script>%PLOTLY%</script><script>
 function shown(i, figures, labels) {
-  const div = document.getElementById('f'+i), s = document.getElementById('s'+i), night = matchMedia('(prefers-color-scheme: dark)')
+  const div = document.getElementById('f'+i), s = document.getElementById('s'+i)
+  const night = matchMedia('(prefers-color-scheme: dark)')
   const draw = () => {
-    const {dark, ...f} = figures[s ? s.value : 0], text = JSON.stringify(f)
-    const g = JSON.parse(night.matches && dark ? text.replace(/#[0-9A-F]{6}/gi, c => dark[c.toUpperCase()] ?? c) : text)
+    const {dark, ...f} = figures[s ? s.value : 0]
+    let text = JSON.stringify(f)
+    if (night.matches && dark) text = text.replace(/#[0-9A-F]{6}/gi, c => dark[c.toUpperCase()] ?? c)
+    const g = JSON.parse(text)
     Plotly.react(div, g.data, div.clientWidth<640 && g.narrow || g.layout, g.config)
     if (s) document.getElementById('o'+i).textContent = labels[s.value]
   }

@@ -86,20 +86,27 @@ def attack_figure(
 ):                # a figure
     "An image, its perturbation ×10, both together, and the class probabilities before and after"
     a,p,pa  = _several(a),np.atleast_2d(_arr(p)),np.atleast_2d(_arr(pa))
-    total,k = len(a),p.shape[1]
-    if not p.shape==pa.shape==(total,k):
-        raise ValueError(f"{total} attacked images need probabilities of shape ({total},{k}), got {p.shape} and {pa.shape}")
+    total,k = _agree(a, p, pa)
     n = min(total, most)
     x,a = _unit(np.broadcast_to(_arr(x), a.shape)[:n]),_unit(a[:n])
     classes = [_cut(c, 14) for c in (range(k) if classes is None else classes)]
-    truth = [None]*n if y is None else np.broadcast_to(np.atleast_1d(_arr(y)), (total,))[:n].tolist()
+    truth = _truth(y, total)[:n]
     size  = float(np.abs(a-x).max(initial=0))
     scale = max(1, min(scale, int(.5/max(size, 1e-6)+.01)))
     sides = [*names,*['']*n]
-    rows  = [[*_attacked(*row, scale, classes), _probabilities(*row[2:4], classes, top)] for row in zip(x, a, p, pa, truth, sides)]
+    rows  = [[*_attacked(*row, scale, classes), _probabilities(*row[2:4], classes, top)]
+             for row in zip(x, a, p, pa, truth, sides)]
     about = f'true class: {classes[truth[0]]}; ' if y is not None and len(set(truth))==1 else ''
-    more  = f', {n} of {total:,} images' if total>n else ''
+    more  = f', {n} of {total:,} images'*(total>n)
     return Figure(rows, f'{about}no pixel changed by more than {size*255:.1f}/255{more}')
+
+def _agree(a, p, pa):
+    "How many images and classes there are, if all agree on it"
+    want = len(a),p.shape[1]
+    if p.shape==pa.shape==want: return want
+    raise ValueError(f"{len(a)} attacked images need probabilities of shape {want}, got {p.shape} and {pa.shape}")
+
+def _truth(y, n): return [None]*n if y is None else np.broadcast_to(np.atleast_1d(_arr(y)), (n,)).tolist()
 
 def _several(x): return _arr(x)[None] if _arr(x).ndim==3 else _arr(x)
 
@@ -132,14 +139,16 @@ _nothing_yet = "no record yet: the first comes at the end of the first epoch"
 def _terms(history):
     "The named terms of one or more records; a single term is the loss itself"
     skip = {'epoch','step','seconds','lr','progress'}
-    keys = list(dict.fromkeys(k for r in history for k,v in r.items() if k not in skip and isinstance(v, (int,float))))
+    cells = [(k,v) for r in history for k,v in r.items() if k not in skip]
+    keys  = list(dict.fromkeys(k for k,v in cells if isinstance(v, (int,float))))
     return [k for k in keys if k!='loss'] if len(keys)==2 and 'loss' in keys else keys
 
 def _course(h, key, x, name, style, bold=False):
     "One column of a history as a line"
     rs = [(r.get(x,i),r[key]) for i,r in enumerate(h) if r.get(key) is not None]
     style = style if len(rs)<40 else style|dict(symbol='')
-    return Line([r[0] for r in rs], [r[1] for r in rs], name, **style, width=4 if bold else 2.5, hover=f'{x} %{{x}}: %{{y:.4g}}')
+    xs,ys = [r[0] for r in rs],[r[1] for r in rs]
+    return Line(xs, ys, name, **style, width=4 if bold else 2.5, hover=f'{x} %{{x}}: %{{y:.4g}}')
 
 def history_figure(
     runs,       # a history (a list of records, one an epoch), or {name: history}
@@ -187,11 +196,12 @@ def _curve(c):
     if isinstance(c, tuple): c = dict(zip(('eps','accuracy','se','n'), c))
     eps,acc,se,n = _get(c,'eps'),_get(c,'accuracy'),_get(c,'se','stderr'),_get(c,'n')
     if eps is None or acc is None or len(_arr(eps))!=len(_arr(acc)):
-        raise ValueError("a robustness curve needs as many accuracies as radii: give dict(eps=…, accuracy=…, n=…)")
+        raise ValueError("a robustness curve needs as many accuracies as radii: dict(eps=…, accuracy=…, n=…)")
     eps,acc = _arr(eps).astype(float),_arr(acc).astype(float)
     n  = int(np.max(n)) if n is not None else 0
     se = _error(acc, n) if se is None else _arr(se).astype(float)
-    return eps,acc,np.nan_to_num(np.broadcast_to(se, acc.shape)),n,_cut(_get(c,'protocol') or '', 90),_get(c,'chance')
+    se = np.nan_to_num(np.broadcast_to(se, acc.shape))
+    return eps,acc,se,n,_cut(_get(c,'protocol') or '', 90),_get(c,'chance')
 
 def _error(p, n):
     "Standard error of a share of n; zero where n is unknown"
@@ -199,16 +209,13 @@ def _error(p, n):
     return np.sqrt(p*(1-p)/np.maximum(n, 1))*(n>0)
 
 def curve_figure(
-    curves,      # {name: curve}: it has, or is a dict of, `eps` in /255, `accuracy` in [0,1], `se` or `n`; or is a tuple of them
+    curves,      # {name: curve}: `eps` in /255, `accuracy` in [0,1], `se` or `n`, as an object, a dict or a tuple
     chance=None, # accuracy of guessing; as the curves say if None
     notes=(),    # {name: verdict in words}; as the curves say for those that are not named
     title='Accuracy under attack',
 ):               # a figure
     "Accuracy against the radius of the attack: several models, 95 % bands, and what the checks found"
-    if not isinstance(curves, dict) or {'eps','accuracy'}<=set(curves):
-        curves = curves if isinstance(curves, list) else [curves]
-        curves = {_get(c,'name') or f'model {i}':c for i,c in enumerate(curves, 1)}
-    if not curves: raise ValueError("there is no curve to draw: evaluate a model first")
+    curves = _named(curves)
     known = {k:_curve(c) for k,c in curves.items()}
     said  = {k:_verdict(c) for k,c in curves.items()} | {k:_noted(v) for k,v in dict(notes).items()}
     marks = [m for k,s in zip(curves, look(curves)) for m in _bounded(k, *known[k][:5], s, said[k])]
@@ -221,11 +228,20 @@ def curve_figure(
     up = Axis('accuracy', (0,1.02), [0,.25,.5,.75,1], share=True)
     return Figure([[Panel(marks, x='radius of the attack, ε × 255', y=up)]], _cut(title, 140), _said(said))
 
+def _named(curves):
+    "{name: curve} of one curve, a list of them, or a dict"
+    if not isinstance(curves, dict) or {'eps','accuracy'}<=set(curves):
+        curves = curves if isinstance(curves, list) else [curves]
+        curves = {_get(c,'name') or f'model {i}':c for i,c in enumerate(curves, 1)}
+    if curves: return curves
+    raise ValueError("there is no curve to draw: evaluate a model first")
+
 def _bounded(name, eps, acc, se, n, protocol, style, verdict):
     "A curve with its band; dotted, with a mark, if it failed a check"
     lo,hi = np.clip(acc-1.96*se, 0, 1),np.clip(acc+1.96*se, 0, 1)
     if verdict[0]=='✗': name,style = f'✗ {name}',style|dict(dash='dot')
-    hover = 'ε = %{x:.3g}/255: %{y:.1%} (%{customdata[0]:.1%} … %{customdata[1]:.1%})'+f', n = {n:,}'*(n>0)+'<br>%{text}'
+    hover = 'ε = %{x:.3g}/255: %{y:.1%} (%{customdata[0]:.1%} … %{customdata[1]:.1%})'
+    hover += f', n = {n:,}'*(n>0)+'<br>%{text}'
     text  = [html.escape(f'{protocol} {verdict[1]}')]*len(eps)
     line  = Line(eps, acc, _cut(name, 60), **style, info=np.stack([lo,hi], 1), text=text, hover=hover)
     return [Band(eps, lo, hi, style['color']),line] if se.any() else [line]
@@ -253,11 +269,12 @@ def slice_figure(
     path,v,a,positive,negative = (_arr(o).astype(np.float32) for o in (path,v,a,positive,negative))
     six  = _pixels(np.stack([v,.5+scale*(a-v),a], 1).reshape(-1,*v.shape[1:]))
     two  = Panel([Picture(_montage(six, 3))], columns=['view',f'change ×{scale}','now'], height=230)
-    left = Panel(_walk(_arr(grid), losses, path, step, edge), 'contrastive loss', 'view 1 along its perturbation',
-                 'view 2 along its perturbation', 1.1)
+    axes = [f'view {i} along its perturbation' for i in (1,2)]
+    left = Panel(_walk(_arr(grid), losses, path, step, edge), 'contrastive loss', *axes, 1.1)
     won  = ' (a stranger is nearer)' if negative[step]>positive[step] else ''
-    title = f'cosine of the two views {positive[step]:.2f}, of the nearest other image {negative[step]:.2f}{won}'
-    return Figure([[left,[two,_cosines(positive, negative, step)]]], f'Step {step} of {len(path)-1}: {title}')
+    title = f'Step {step} of {len(path)-1}: cosine of the two views {positive[step]:.2f}, '
+    title += f'of the nearest other image {negative[step]:.2f}{won}'
+    return Figure([[left,[two,_cosines(positive, negative, step)]]], title)
 
 def _walk(grid, losses, path, step, edge):
     "The loss as colours, and the attack's way on it"
@@ -270,8 +287,9 @@ def _walk(grid, losses, path, step, edge):
 def _cosines(positive, negative, step):
     "How near the other view is, and the nearest stranger"
     hover = 'step %{x}: %{y:.2f}'
-    lines = [Line(range(len(positive)), positive, 'the other view of the image', symbol='circle', hover=hover),
-             Line(range(len(negative)), negative, 'the nearest other image', _grey, 'dot', 'square', hover=hover),
+    steps = np.arange(len(positive))
+    lines = [Line(steps, positive, 'the other view of the image', symbol='circle', hover=hover),
+             Line(steps, negative, 'the nearest other image', _grey, 'dot', 'square', hover=hover),
              Line([step], None, color=palette[1], width=2)]
     return Panel(lines, x=Axis('step of the attack', whole=True), y='cosine', height=130)
 
@@ -296,33 +314,37 @@ def embedding_figure(
     n = len(z)
     y = np.zeros(n, int) if y is None else _arr(y).astype(int)
     k = int(y.max())+1 if n else 1
-    pick  = np.asarray(selected, int)
-    said  = [_cut(c, 20) for c in (range(k) if classes is None else classes)]
-    size  = next(s for s,m in ((9,200),(7,800),(5,5000),(3,np.inf)) if n<m)
-    dim   = .12 if len(pick) else .9 if n<800 else .5 if n<5000 else .3
+    pick = np.asarray(selected, int)
+    said = [_cut(c, 20) for c in (range(k) if classes is None else classes)]
+    size,dim = next((s,d) for s,d,m in ((9,.9,200),(7,.9,800),(5,.5,5000),(3,.3,np.inf)) if n<m)
+    if len(pick): dim = .12
     marks = [_dots(z, y, size, dim, said if n<=5000 and len(said)>=k else None)]
     if a is not None:
         a = _arr(a).astype(np.float32)
         marks.insert(0, Points(*a.T, 'attacked', y, 'x', size, opacity=.8*dim))
         marks.append(_segments(z, a, pick if len(pick) else np.arange(n), segments))
-    if len(pick):
-        edge = _ink if len(pick)<200 else ''
-        marks.append(Points(*z[pick].T, f'selected ({len(pick):,})', y[pick], size=size+2, edge=edge))
+    if len(pick): marks.append(_picked(z[pick], y[pick], size+2))
     if 1<k<=20: marks += _class_names(z, y, said)
     beside = [_sheet(_cut(t, 60), im, 4, 16, width=.5, height=300) for t,im in sheets if len(_arr(im))]
     plane  = Panel(marks, x=Axis(numbers=False), y=Axis(numbers=False), height=430)
     return Figure([[plane, *([beside] if beside else [])]], _cut(title, 120), drag='lasso')
 
+def _picked(z, y, size):
+    "What is selected, in its own colours; with a rim where there is room for it"
+    return Points(*z.T, f'selected ({len(z):,})', y, size=size, edge=_ink*(len(z)<200))
+
 def _map(z):
     "Two finite coordinates for each image"
     z = _arr(z).astype(np.float32)
-    if z.ndim!=2 or z.shape[1]!=2: raise ValueError(f"a map needs two coordinates for each image, got {z.shape}")
+    if z.ndim!=2 or z.shape[1]!=2:
+        raise ValueError(f"a map needs two coordinates for each image, got {z.shape}")
     if np.isfinite(z).all(): return z
     raise ValueError("this map holds NaN or infinity: the network diverged, or its checkpoint is damaged")
 
 def _dots(z, y, size, opacity, names):
     "The images; of a hundred classes each colour has ten symbols"
-    ten  = 'circle square diamond cross triangle-up triangle-down star circle-open square-open diamond-open'.split()
+    ten  = ['circle','square','diamond','cross','triangle-up','triangle-down','star']
+    ten += ['circle-open','square-open','diamond-open']
     many = [ten[c//10%10] for c in y] if y.max(initial=0)>9 else 'circle'
     text = [html.escape(names[c]) for c in y] if names else None
     return Points(*z.T, 'image', y, many, size, opacity, info=np.arange(len(z)), text=text,
@@ -370,7 +392,7 @@ def coreset_figure(
     "Chosen and rejected images on a map and as contact sheets, their gains, and what the choice was worth"
     chosen = _arr(chosen).astype(int)
     panels = [] if z is None else [_chosen_map(_arr(z).astype(np.float32), chosen, n)]
-    if gains is not None and len(_arr(gains)): panels.append(_gains(np.sort(_arr(gains).astype(float))[::-1], picked))
+    if gains is not None and len(_arr(gains)): panels.append(_gains(_arr(gains), picked))
     panels += [_worth(t, v) for t,v in (bars or {}).items() if len(v)>1]
     if counts: panels.append(_classes(counts, classes))
     looks = [_sheet(_cut(t, 60), im, 8, height=190) for t,im in sheets if len(_arr(im))]
@@ -382,10 +404,12 @@ def _chosen_map(z, chosen, n):
     size  = 6 if n<5000 else 3
     marks = [Points(*z[i].T, f'{name} ({len(i):,})', c, size=size, info=i, hover='image %{customdata}')
              for i,name,c in ((rest,'rejected',_pale),(chosen,'chosen',palette[1]))]
-    return Panel(marks, x=Axis('map of embeddings', numbers=False), y=Axis(numbers=False), width=1.5, height=210)
+    free = Axis(numbers=False)
+    return Panel(marks, '', Axis('map of embeddings', numbers=False), free, width=1.5, height=210)
 
 def _gains(g, picked):
     "Gains in falling order: bars, or a line where they are many"
+    g = np.sort(g.astype(float))[::-1]
     k = len(g) if picked is None else picked
     j = np.linspace(0, len(g)-1, min(len(g), 300)).astype(int)
     colors = [palette[1] if i<k else _pale for i in range(len(g))]
@@ -410,7 +434,8 @@ def _classes(counts, classes):
     shares = {k:_arr(v).astype(float)/max(np.sum(_arr(v)), 1) for k,v in counts.items()}
     k = len(next(iter(shares.values())))
     bars = [Bars(v, _cut(n, 60), c) for (n,v),c in zip(shares.items(), (palette[1],_pale))]
-    return Panel(bars, 'classes', names(range(k) if classes is None else classes), Axis(share=True), height=210)
+    said = names(range(k) if classes is None else classes)
+    return Panel(bars, 'classes', said, Axis(share=True), height=210)
 
 # %% ../nbs/31_figures.ipynb #9e2b71c4
 def guess_figure(
@@ -426,14 +451,17 @@ def guess_figure(
     gap,k,m = _gap(w),int(chosen.sum()),len(guesses)
     corners = [(i%cols*(w+gap),i//cols*(h+gap)) for i in range(n)]
     shown = np.flatnonzero(chosen) if reveal else ()
+    frame = lambda i,out,*style: Line(*_rim(*corners[i], w, h, out), *style, width=5)
     marks = [Picture(_montage(im, cols, gap), heard=True)]
-    marks += [Line(*_rim(*corners[i], w, h, 0), 'my guess', palette[0], width=5) for i in guesses]
-    marks += [Line(*_rim(*corners[i], w, h, gap/4), 'chosen', palette[1], 'dash', width=5) for i in shown]
-    marks += [Note(f'{i}', *c, 'data', 'data', 'left', 'top', True, ground=True) for i,c in enumerate(corners, 1)]
+    marks += [frame(i, 0, 'my guess', palette[0]) for i in guesses]
+    marks += [frame(i, gap/4, 'chosen', palette[1], 'dash') for i in shown]
+    number = dict(xin='data', yin='data', h='left', v='top', bold=True, ground=True)
+    marks += [Note(f'{i}', *c, **number) for i,c in enumerate(corners, 1)]
     said  = f'{k} of these {n} were chosen. Which?'+(f' You have picked {m}.' if m else ' Click on them.')
-    right = int(chosen[list(guesses)].sum())
-    if reveal: said = 'Dashed: chosen.'+f' You found {right} with {m} guesses; blind guesses find {m*k/n:.1f}'*(m>0)
+    if reveal: said = 'Dashed: chosen.'+_score(int(chosen[list(guesses)].sum()), m, k/n)*(m>0)
     return Figure([[Panel(marks, height=150*-(-n//cols))]], said, least=90*min(n, cols))
+
+def _score(right, m, share): return f' You found {right} with {m} guesses; blind guesses find {m*share:.1f}'
 
 def _rim(x, y, w, h, out):
     "The outline of an image, so many pixels outside it"
@@ -452,7 +480,7 @@ def guessed(
 
 # %% ../nbs/31_figures.ipynb #e918041b
 def tradeoff_figure(
-    points,   # {run: dict(SA=…, RA=…, columns of `x`)}, a number a checkpoint; if known n, eps (/255), failed or verdicts
+    points,   # {run: dict(SA=…, RA=…, columns of `x`)}, a number a checkpoint; if known n, eps (/255), failed
     x=None,   # a column such as 'epoch', 'seconds' or 'F': both accuracies against it; RA against SA if None
     units=(), # {column: label}
 ):            # a figure
@@ -460,11 +488,13 @@ def tradeoff_figure(
     if not any(len(_arr(p.get('SA',()))) for p in points.values()):
         raise ValueError("no checkpoint of these runs has been evaluated yet: nothing to draw")
     said  = {name:_verdict(p) for name,p in points.items()}
-    marks = [m for (k,p),s in zip(points.items(), look(points)) for m in _checkpoints('✗ '*(said[k][0]=='✗')+k, p, x, s)]
+    marks = []
+    for (k,p),s in zip(points.items(), look(points)): marks += _checkpoints('✗ '*(said[k][0]=='✗')+k, p, x, s)
     radii,sizes = _every(points, 'eps'),_every(points, 'n')
     at    = f", ε = {' or '.join(f'{e:g}' for e in radii)}/255" if radii else ''
     foot  = [f"± one standard error of {' or '.join(f'{n:,.0f}' for n in sizes)} images"] if sizes else []
-    along = Axis(_cut(dict(units).get(x, x), 80), whole=x=='epoch') if x else Axis('clean accuracy (SA)', share=True)
+    along = Axis('clean accuracy (SA)', share=True)
+    if x: along = Axis(_cut(dict(units).get(x, x), 80), whole=x=='epoch')
     up    = Axis('accuracy' if x else f'robust accuracy (RA{at})', share=True, zero=True)
     title = f'Clean and robust accuracy{at}' if x else 'What robustness costs'
     return Figure([[Panel(marks, x=along, y=up)]], title, _said(said)+foot)
@@ -493,7 +523,7 @@ def invariance_figure(
     title='', # what was changed
     most=6,   # images
 ):            # a figure
-    "The same images under several styles, what each does to the agreement, and the regulariser in each reading"
+    "Images under several styles, what each does to the agreement, and the regulariser in each reading"
     p,styled = _arr(p).astype(float),_arr(styled)[:,:most]
     n,names  = min(p.shape[1], most),[_cut(t, 16) for t in names]
     each  = dict(size=11, opacity=.8, hover='image %{x}: %{y:.3f}')
@@ -543,8 +573,10 @@ def _on_circle(ang, tags):
     x,y    = radius*np.cos(ang),radius*np.sin(ang)
     colors = [palette[i%10] for i in range(len(ang))]
     kinds  = ('original','circle'),('view 1','square'),('view 2','triangle-up')
-    shapes = [Points(x[:,j], y[:,j], n, colors, s, 20, labels=tags, edge=_ink) for j,(n,s) in enumerate(kinds)]
-    return [Line(np.cos(o), np.sin(o), color=_pale, width=2), *shapes, Points(x.ravel(), y.ravel(), opacity=0, drag=True)]
+    style  = dict(size=20, labels=tags, edge=_ink)
+    shapes = [Points(x[:,j], y[:,j], n, colors, s, **style) for j,(n,s) in enumerate(kinds)]
+    handles = Points(x.ravel(), y.ravel(), opacity=0, drag=True)
+    return [Line(np.cos(o), np.sin(o), color=_pale, width=2), *shapes, handles]
 
 # %% ../nbs/31_figures.ipynb #25cbace7
 def branches_figure(
@@ -573,8 +605,8 @@ def _table(m, title, n, branches, first):
     "Accuracies as colours, each with its standard error"
     m    = _arr(m).astype(float)
     text = [[_percent(v, n, 0) for v in r] for r in m]
-    return Panel([Heat(m, labels=text, low=0, high=1, hover='%{z:.1%}')], title, names(branches, 'classifies through'),
-                 names(branches, 'head trained on' if first else '', reverse=True), height=150)
+    x,y  = names(branches, 'classifies through'),names(branches, 'head trained on'*first, reverse=True)
+    return Panel([Heat(m, labels=text, low=0, high=1, hover='%{z:.1%}')], title, x, y, height=150)
 
 def _percent(p, n, digits):
     "A share in per cent, with its standard error where n is known"
@@ -609,10 +641,11 @@ def progress_figure(
     if len(selections):
         marked = Line([r['epoch'] for r in selections], None, color=palette[1], dash='dot', width=1)
         losses,clock = [marked,*losses],[marked,*clock]
-    along = dict(x=Axis('epoch', whole=len(history)>1))
-    plan  = Panel(_schedule(history, selections, dict(extra)), 'schedule, of its maximum', **along, y=Axis(zero=True))
-    clock = Panel(clock, 'seconds an epoch', **along, y=Axis(zero=True))
-    return Figure([[Panel(losses, 'loss', **along, width=1.8),plan,clock]], _cut(title or 'training', 60)+_so_far(history[-1]))
+    along,up = Axis('epoch', whole=len(history)>1),Axis(zero=True)
+    plan = _schedule(history, selections, dict(extra))
+    row  = [Panel(losses, 'loss', along, width=1.8), Panel(plan, 'schedule, of its maximum', along, up),
+            Panel(clock, 'seconds an epoch', along, up)]
+    return Figure([row], _cut(title or 'training', 60)+_so_far(history[-1]))
 
 def _so_far(record):
     "How much is done, and how long the rest will take"
@@ -627,14 +660,15 @@ def _schedule(history, selections, extra):
     "What changes by plan: the learning rate, whatever else is given, and how much of a coreset stays"
     lr   = np.array([r.get('lr') for r in history], float)
     top  = np.nanmax(lr) if np.isfinite(lr).any() else 1.
-    cols = {f'learning rate (of {top:.3g})':lr/max(top, 1e-12)} | {_cut(k, 40):_arr(v) for k,v in extra.items()}
+    cols = {f'learning rate (of {top:.3g})':lr/max(top, 1e-12)}
+    cols |= {_cut(k, 40):_arr(v) for k,v in extra.items()}
     out  = []
     for i,(name,values) in enumerate(cols.items(), 5):
         rs = [dict(epoch=r.get('epoch', j), v=v) for j,(r,v) in enumerate(zip(history, values))]
         out.append(_course(rs, 'v', 'epoch', name, _plain(i%10)))
     kept = [r for r in selections if r.get('overlap_previous') is not None]
-    if kept: out.append(_course(kept, 'overlap_previous', 'epoch', 'overlap with the last coreset', _plain(4)))
-    return out
+    if not kept: return out
+    return [*out, _course(kept, 'overlap_previous', 'epoch', 'overlap with the last coreset', _plain(4))]
 
 # %% ../nbs/31_figures.ipynb #c4cfc52e
 def runs_figure(
@@ -649,14 +683,20 @@ def runs_figure(
     order = sorted(rows, key=lambda n: _rank(rows[n].get(by), up)) if by else list(rows)
     cols  = [k for k in dict.fromkeys(k for r in rows.values() for k in r) if k not in ('failed','verdicts')]
     at    = {k:5.6+1.25*i for i,k in enumerate(cols)}
-    marks = [_put('run', 0, -.9, 'left', bold=True), _put(_cut(spark, 12), 3.7, -.9, 'center', bold=True)]
-    marks += [_put(_cut(k, 12)+(' ▴' if up else ' ▾')*(k==by), at[k], -.9, bold=True) for k in cols]
-    for i,(n,style) in enumerate(zip(order, look(order))): marks += _row(n, i, rows[n], sparks.get(n, ()), at, style)
+    marks = _head_row(at, spark, by, ' ▴' if up else ' ▾')
+    for i,(n,style) in enumerate(zip(order, look(order))):
+        marks += _row(n, i, rows[n], sparks.get(n, ()), at, style)
     wide  = 5.7+1.25*(len(cols)-1)
     x,y   = Axis(range=(-.1,wide), shown=False),Axis(range=(len(order)-.4,-1.4), shown=False)
     title = f'{len(order)} runs'+f', sorted by {_cut(by, 30)}'*bool(by)
     said  = {n:_verdict(r) for n,r in rows.items() if _verdict(r)[0]!='–'}
-    return Figure([[Panel(marks, x=x, y=y, height=36*(len(order)+1.2))]], title, _said(said), least=int(75*wide))
+    table = Panel(marks, x=x, y=y, height=36*(len(order)+1.2))
+    return Figure([[table]], title, _said(said), least=int(75*wide))
+
+def _head_row(at, spark, by, arrow):
+    "The names of the columns"
+    row = [('run',0,'left'), (_cut(spark, 12),3.7,'center'), *((_cut(k, 12)+arrow*(k==by),x,'right') for k,x in at.items())]
+    return [_put(t, x, -.9, h, bold=True) for t,x,h in row]
 
 def _put(text, x, y, h='right', **kw): return Note(text, x, y, 'data', 'data', h, 'middle', **kw)
 
@@ -665,7 +705,8 @@ def _row(name, i, row, values, at, style):
     failed = _verdict(row)[0]=='✗'
     color  = lambda on: _alarm if failed and on else _ink
     cells  = [_put(_entry(k, row), x, i, color=color(k=='RA')) for k,x in at.items()]
-    return [_put('✗ '*failed+_cut(name, 32), 0, i, 'left', color=color(True)), *_spark(values, i, style), *cells]
+    head = _put('✗ '*failed+_cut(name, 32), 0, i, 'left', color=color(True))
+    return [head, *_spark(values, i, style), *cells]
 
 def _rank(v, up): return v is None,(v if up else -v) if isinstance(v, (int,float)) else str(v)
 
@@ -686,14 +727,15 @@ def _entry(column, row):
 
 # %% ../nbs/31_figures.ipynb #c082b054
 def to_html(
-    parts,           # figures, sentences ('# ' makes a heading), lists of dicts, {label: figure} to slide through
+    parts,           # figures, sentences ('# ': headings), lists of dicts, {label: figure} to slide through
     path,            # of the file
     title='robustfm',
 ):                   # the path
     "One self-contained interactive HTML file, written whole or not at all"
     from plotly.offline import get_plotlyjs
     body = '\n'.join(_part(p, i) for i,p in enumerate(parts))
-    page = _head.replace('%TITLE%', html.escape(title)).replace('%PLOTLY%', get_plotlyjs())+body+'\n</body></html>'
+    head = _head.replace('%TITLE%', html.escape(title)).replace('%PLOTLY%', get_plotlyjs())
+    page = f'{head}{body}\n</body></html>'
     with replacing(path) as tmp: Path(tmp).write_text(page, encoding='utf-8')
     return Path(path)
 
@@ -705,14 +747,19 @@ def _part(p, i):
         return f'<h2>{html.escape(p[2:])}</h2>' if p.startswith('# ') else f'<p>{html.escape(p)}</p>'
     if isinstance(p, (list,tuple)): return f'<div class="wide">{Table(p)._repr_html_()}</div>'
     figs,labels = (list(p.values()),list(map(str, p))) if isinstance(p, dict) else ([p],[])
-    slider = f'<input id="s{i}" type="range" min="0" max="{len(figs)-1}" value="0"> <output id="o{i}"></output>'
+    slider = f'<input id="s{i}" type="range" min="0" max="{len(figs)-1}" value="0"> '
+    slider += f'<output id="o{i}"></output>'
     call   = f'shown({i}, {_script([as_plotly(f) for f in figs])}, {_script(labels)})'
-    return f'<label>{slider}</label>'*bool(labels)+f'<div id="f{i}" class="wide"></div><script>{call}</script>'
+    place  = f'<div id="f{i}" class="wide"></div>'
+    return f'<label>{slider}</label>'*bool(labels)+f'{place}<script>{call}</script>'
 
-_head = '''<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+_head = '''<!doctype html><html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
 <title>%TITLE%</title><style>
-:root{color-scheme:light dark} body{font:17px/1.5 Arial,Helvetica,sans-serif;color:light-dark(#222,#EEE);background:light-dark(#FFF,#111);
-max-width:1000px;margin:2em auto;padding:0 1em} table{border-collapse:collapse;margin:1em 0} td,th{padding:.3em .9em;border-bottom:1px solid #999}
+:root{color-scheme:light dark}
+body{font:17px/1.5 Arial,Helvetica,sans-serif;color:light-dark(#222,#EEE);background:light-dark(#FFF,#111);
+max-width:1000px;margin:2em auto;padding:0 1em}
+table{border-collapse:collapse;margin:1em 0} td,th{padding:.3em .9em;border-bottom:1px solid #999}
 .wide{overflow-x:auto} input[type=range]{width:min(22em,70%)}</style><script>%PLOTLY%</script><script>
 function shown(i, figures, labels) {
   const div = document.getElementById('f'+i), s = document.getElementById('s'+i)
@@ -726,7 +773,8 @@ function shown(i, figures, labels) {
     if (s) document.getElementById('o'+i).textContent = labels[s.value]
   }
   let was = 0
-  new ResizeObserver(() => { const now = div.clientWidth<640 ? 1 : 2; if (now!==was) { was = now; draw() } }).observe(div)
+  const fit = () => { const now = div.clientWidth<640 ? 1 : 2; if (now!==was) { was = now; draw() } }
+  new ResizeObserver(fit).observe(div)
   night.onchange = draw; if (s) s.oninput = draw
 }</script></head><body><h1>%TITLE%</h1>
 '''

@@ -20,7 +20,8 @@ palette = '#0072B2 #D55E00 #009755 #BF7494 #7E3A00 #7F80FF #000000 #71085C #005D
 _ink,_soft,_grey,_pale,_grid,_paper,_alarm = '#222222 #555555 #777777 #BBBBBB #DDDDDD #FFFFFF #B03A00'.split()
 _night = '#81A0BB #FD7F2B #37AE64 #AE667C #FFD389 #918FFF #E8E8E8 #FEB1FD #79C8A3 #7387C7'.split()
 _dark = dict(zip(palette, _night)) | {
-    _ink:'#EEEEEE', _soft:'#BBBBBB', _grey:'#999999', _pale:'#666666', _grid:'#3D3D3D', _paper:'#111111', _alarm:'#FF9A66'}
+    _ink:'#EEEEEE', _soft:'#BBBBBB', _grey:'#999999', _pale:'#666666', _grid:'#3D3D3D', _paper:'#111111',
+    _alarm:'#FF9A66'}
 
 def dark(
     color # '#RRGGBB', or with two digits more for its opacity
@@ -31,10 +32,11 @@ def dark(
     return '#' + ''.join(f'{(int(head[i:i+2], 16)+255)//2:02X}' for i in (1,3,5)) + tail
 
 # %% ../nbs/30_marks.ipynb #a77a1a01
-_dashes,_symbols = ['solid','dash','longdash','dashdot'],['circle','square','diamond','triangle-up','x','star']
+_dashes  = ['solid','dash','longdash','dashdot']                # dots are for what failed
+_symbols = ['circle','square','diamond','triangle-up','x','star']
 _unregistered = dict( # colour, dash, symbol of series that are no class
-    aclair=(palette[5],'solid','square'), dynaclair=(palette[4],'solid','triangle-up'), rcs=(palette[1],'solid','star'),
-    random=(_grey,'dash','square-open'), full=(palette[6],'solid','circle'))
+    aclair=(palette[5],'solid','square'), dynaclair=(palette[4],'solid','triangle-up'),
+    rcs=(palette[1],'solid','star'), random=(_grey,'dash','square-open'), full=(palette[6],'solid','circle'))
 
 @cache
 def _all_methods():
@@ -55,7 +57,7 @@ def _manner(color):
     return _dashes[i%4],_symbols[i%6]
 
 def _method_of(name, known):
-    "The longest beginning of a series' name that is a method: 'ACL-AIR, seed 1' is aclair, 'aclarinet' is nobody"
+    "The longest beginning of a name that is a method: 'ACL-AIR, seed 1' is aclair, 'aclarinet' is nobody"
     words = re.findall('[a-z0-9]+', name.lower())
     heads = (''.join(words[:k]) for k in range(len(words), 0, -1))
     return next((h for h in heads if h in known), None)
@@ -63,7 +65,7 @@ def _method_of(name, known):
 def look(
     names # of the series of one figure
 ):        # for each: dict(color, dash, symbol)
-    "How each series is drawn: a method by its name everywhere, any other in the next free colour; never two alike"
+    "How each series is drawn: a method by its name, any other in the next free colour; never two alike"
     known = _registered()
     found = [_method_of(str(n), known) for n in names]
     taken = {known[f][0] for f in found if f}
@@ -89,7 +91,7 @@ def _cut(text, most):
     return text if len(text)<=most else text[:most-1]+'…'
 
 def _wrapped(text, px, font):
-    "Text on as many lines as a width in pixels asks for; an average letter takes 0.57 of the size of the font"
+    "Text on as many lines as a width in pixels asks for; a letter takes about 0.57 of the font's size"
     width = max(int(px/(.57*font)), 6)
     return '\n'.join(textwrap.fill(line, width, break_on_hyphens=False) for line in str(text).split('\n'))
 
@@ -130,7 +132,7 @@ class _Page:
     def __init__(self, data, layout, named, n, box, font, panel):
         self.data,self.layout,self.named,self.n,self.box,self.font = data,layout,named,n,box,font
         self.clip = not panel.picture
-        self.kind = 'scattergl' if panel.many else 'scatter'     # plotly draws what is not WebGL below what is
+        self.kind = 'scattergl' if panel.many else 'scatter' # plotly draws what is not WebGL below what is
 
     def trace(self, mark, silent='skip', **kw):
         "A trace on the axes of this panel; a name stands in the legend once"
@@ -162,7 +164,8 @@ class _Pen:
 
 # %% ../nbs/30_marks.ipynb #a77a1a06
 _dash  = dict(solid='-', dash='--', dot=':', dashdot='-.', longdash=(0,(9,4)))
-_shape = {'circle':'o', 'square':'s', 'diamond':'D', 'cross':'P', 'x':'X', 'star':'*', 'triangle-up':'^', 'triangle-down':'v'}
+_shape = {'circle':'o', 'square':'s', 'diamond':'D', 'cross':'P', 'x':'X', 'star':'*',
+          'triangle-up':'^', 'triangle-down':'v'}
 
 def _marker(symbol): return _shape.get(symbol.removesuffix('-open'), 'o') if symbol else ''
 
@@ -173,8 +176,8 @@ def _spread(err, color):
 def _whiskers(ax, pen, x, y, err, color, lying=False):
     "± in matplotlib"
     if err is None: return
-    px = pen.px
-    ax.errorbar(x, y, **{'xerr' if lying else 'yerr':err}, fmt='none', ecolor=pen(color), elinewidth=1.6*px, capsize=4*px)
+    given = {'xerr' if lying else 'yerr':err}
+    ax.errorbar(x, y, **given, fmt='none', ecolor=pen(color), elinewidth=1.6*pen.px, capsize=4*pen.px)
 
 @dataclass
 class Line:
@@ -199,15 +202,16 @@ class Line:
             for ends in self._rules(page): page.shape(type='line', line=line, **ends)
             return
         page.trace(
-            self, type=page.kind, x=_array(self.x), y=_array(self.y), mode='lines+markers' if self.symbol else 'lines',
-            line=line, marker=dict(symbol=self.symbol or 'circle', size=self.size), opacity=self.opacity,
-            error_y=_spread(self.err, self.color), text=self.text, customdata=self.info, cliponaxis=page.clip)
+            self, type=page.kind, x=_array(self.x), y=_array(self.y),
+            mode='lines+markers' if self.symbol else 'lines', line=line, opacity=self.opacity,
+            marker=dict(symbol=self.symbol or 'circle', size=self.size), error_y=_spread(self.err, self.color), text=self.text, customdata=self.info, cliponaxis=page.clip)
 
     def _rules(self, page):
         "The ends of rules: one coordinate is of the data, the other goes across the panel"
         along,across = 'xy' if self.y is None else 'yx'
         for v in _array(getattr(self, along)).tolist():
-            yield {along+'0':v, along+'1':v, across+'0':0, across+'1':1, across+'ref':page.ref(across, 'panel')}
+            ends = {along+'0':v, along+'1':v, across+'0':0, across+'1':1}
+            yield ends | {across+'ref':page.ref(across, 'panel')}
 
     def matplotlib(self, ax, pen):
         kw = dict(color=pen(self.color), ls=_dash[self.dash], lw=self.width*pen.px, alpha=self.opacity)
@@ -251,7 +255,7 @@ class Points:
                    marker=dict(size=self.size, symbol=self.symbol, line=rim, **fill), customdata=self.info,
                    error_y=_spread(self.err, _soft))
         for note in self._notes(): note.plotly(page)
-        for u,v in zip(x, y) if self.drag else ():   # invisible handles: below 10 pixels plotly moves and never resizes
+        for u,v in zip(x, y) if self.drag else (): # handles: below 10 pixels plotly moves and never resizes
             page.shape(type='circle', x0=u-.03, x1=u+.03, y0=v-.03, y1=v+.03, editable=True,
                        fillcolor='rgba(0,0,0,0)', line=dict(color='rgba(0,0,0,0)', width=20))
 
@@ -262,9 +266,9 @@ class Points:
             at,hollow = np.flatnonzero(symbols==s),s.endswith('-open')
             fill = pen(self._colors(at))
             rim  = fill if hollow else pen(self.edge) if self.edge else 'none'
-            ax.scatter(x[at], y[at], (self.size*pen.px)**2, marker=_marker(s), alpha=self.opacity, edgecolors=rim,
-                       facecolors='none' if hollow else fill, linewidths=1.5*pen.px*bool(hollow or self.edge),
-                       label=self.name or None if k==0 else None, rasterized=len(x)>2000)
+            ax.scatter(x[at], y[at], (self.size*pen.px)**2, marker=_marker(s), alpha=self.opacity,
+                       edgecolors=rim, facecolors='none' if hollow else fill,
+                       linewidths=1.5*pen.px*bool(hollow or self.edge), label=self.name or None if k==0 else None, rasterized=len(x)>2000)
         _whiskers(ax, pen, x, y, self.err, _soft)
         for note in self._notes(): note.matplotlib(ax, pen)
 
@@ -304,7 +308,8 @@ class Bars:
     def matplotlib(self, ax, pen):
         v,p  = _array(self.values),self._middles()
         draw = ax.barh if self.lying else ax.bar
-        draw(p, v, .8/self.slot[1], color=pen(self.color), edgecolor=pen(_ink), linewidth=pen.px, label=self.name or None)
+        draw(p, v, .8/self.slot[1], color=pen(self.color), edgecolor=pen(_ink), linewidth=pen.px,
+             label=self.name or None)
         _whiskers(ax, pen, *((v,p) if self.lying else (p,v)), self.err, _ink, self.lying)
         for note in self._notes(): note.matplotlib(ax, pen)
 
@@ -339,29 +344,35 @@ class Heat:
 
     def _grid(self):
         z = _array(self.z).astype(float)
-        return (*(np.arange(n) if v is None else _array(v) for v,n in ((self.x,z.shape[1]),(self.y,z.shape[0]))), z)
+        x = np.arange(z.shape[1]) if self.x is None else _array(self.x)
+        y = np.arange(z.shape[0]) if self.y is None else _array(self.y)
+        return x,y,z
 
     def plotly(self, page):
         x,y,z = self._grid()
         kw = dict(colorscale='Cividis', zmin=self.low, zmax=self.high, showscale=False)
         if self.bar:
             left,right,low,high = page.box
-            scale = dict(x=right, xpad=8, y=(low+high)/2, len=high-low, thickness=12, tickfont=dict(size=.9*page.font))
-            page.layout['coloraxis'+page.n] = dict(colorscale='Cividis', cmin=self.low, cmax=self.high, colorbar=scale)
+            font  = dict(size=.9*page.font)
+            scale = dict(x=right, xpad=8, y=(low+high)/2, len=high-low, thickness=12, tickfont=font)
+            ends  = dict(cmin=self.low, cmax=self.high)
+            page.layout['coloraxis'+page.n] = dict(colorscale='Cividis', colorbar=scale, **ends)
             kw = dict(coloraxis='coloraxis'+page.n)
-        if self.labels: kw |= dict(text=self.labels, texttemplate='%{text}', textfont=dict(size=1.25*page.font))
+        if self.labels:
+            kw |= dict(text=self.labels, texttemplate='%{text}', textfont=dict(size=1.25*page.font))
         page.trace(self, type='heatmap', x=x, y=y, z=z, **kw)
 
     def matplotlib(self, ax, pen):
         x,y,z = self._grid()
-        m = ax.pcolormesh(x, y, z, cmap='cividis', vmin=self.low, vmax=self.high, shading='nearest', rasterized=True)
+        ends = dict(vmin=self.low, vmax=self.high)
+        m = ax.pcolormesh(x, y, z, cmap='cividis', shading='nearest', rasterized=True, **ends)
         if self.bar:
             bar = ax.figure.colorbar(m, cax=ax.inset_axes([1.03,0,.03,1]))
             bar.ax.tick_params(labelsize=pen.size(.9), colors=pen(_ink))
         for i,j in np.ndindex(z.shape) if self.labels else ():
             color = 'black' if np.dot(m.cmap(m.norm(z[i,j]))[:3], (.3,.6,.1))>.5 else 'white'
-            ax.text(x[j], y[i], self.labels[i][j], ha='center', va='center', fontsize=pen.size(1.25), color=color,
-                    parse_math=False)
+            ax.text(x[j], y[i], self.labels[i][j], ha='center', va='center', fontsize=pen.size(1.25),
+                    color=color, parse_math=False)
 
 @dataclass
 class Picture:
@@ -385,8 +396,8 @@ class Band:
 
     def plotly(self, page):
         x,low,high = map(_array, (self.x,self.low,self.high))
-        page.trace(self, type='scatter', x=np.r_[x,x[::-1]], y=np.r_[high,low[::-1]], mode='lines', line=dict(width=0),
-                   fill='toself', fillcolor=self.color+'2E')
+        page.trace(self, type='scatter', x=np.r_[x,x[::-1]], y=np.r_[high,low[::-1]], mode='lines',
+                   line=dict(width=0), fill='toself', fillcolor=self.color+'2E')
 
     def matplotlib(self, ax, pen):
         ax.fill_between(*map(_array, (self.x,self.low,self.high)), color=pen(self.color)+'2E', lw=0)
@@ -414,8 +425,8 @@ class Note:
         plate = dict(bgcolor=_paper+'D9') if self.ground else {}
         font  = dict(size=self.size*page.font, color=self.color)
         page.layout['annotations'].append(dict(
-            text=f'<b>{text}</b>' if self.bold else text, x=self.x, y=self.y, showarrow=False, font=font, align=self.h,
-            xref=page.ref('x', self.xin), yref=page.ref('y', self.yin), xanchor=self.h, yanchor=self.v,
+            text=f'<b>{text}</b>' if self.bold else text, x=self.x, y=self.y, font=font, align=self.h,
+            showarrow=False, xref=page.ref('x', self.xin), yref=page.ref('y', self.yin), xanchor=self.h, yanchor=self.v,
             textangle=-self.angle, xshift=self.shift[0], yshift=self.shift[1], **plate))
 
     def matplotlib(self, ax, pen):
@@ -424,8 +435,9 @@ class Note:
         ax.annotate(
             _cut(self.text, 400), (self.x,self.y), xycoords=where, xytext=[pen.px*s for s in self.shift],
             textcoords='offset points', annotation_clip=False, parse_math=False, fontsize=pen.size(self.size),
-            color=pen(self.color), ha=self.h, va='center' if self.v=='middle' else self.v, multialignment=self.h,
-            rotation=self.angle, weight='bold' if self.bold else None, bbox=plate, zorder=9)
+            color=pen(self.color), ha=self.h, va='center' if self.v=='middle' else self.v,
+            multialignment=self.h, rotation=self.angle, weight='bold' if self.bold else None,
+            bbox=plate, zorder=9)
 
 # %% ../nbs/30_marks.ipynb #a77a1a11
 @dataclass
@@ -545,7 +557,8 @@ class Panel:
 def _plotly_axis(panel, way, box, n, font):
     "One axis as plotly's layout has it"
     a,texts,angle,px = _settled(panel, way, box)
-    d = dict(anchor=('y' if way=='x' else 'x')+n, title=dict(text=verbatim(_wrapped(a.title, px, font), 99)), range=a.range)
+    title = verbatim(_wrapped(a.title, px, font), 99)
+    d = dict(anchor=('y' if way=='x' else 'x')+n, title=dict(text=title), range=a.range)
     if not a.shown: d['visible'] = False
     if a.reverse and a.range is None: d['autorange'] = 'reversed'
     if a.log: d |= dict(type='log', range=a.range and [math.log10(v) for v in a.range])
@@ -574,8 +587,8 @@ def _matplotlib_axis(ax, panel, way, box, pen):
     elif a.zero and np.nanmin(panel.extent(way), initial=0)>=0: limit(0, None)
     if a.reverse and a.range is None: one.set_inverted(True)
     if not a.numbers: ax.tick_params(axis=way, length=0, labelleft=way!='y', labelbottom=way!='x')
-    title = dict(fontsize=pen.size(), color=pen(_ink), parse_math=False)
-    if a.title: getattr(ax, f'set_{way}label')(_cut(_wrapped(a.title, px, pen.font), 99), **title)
+    title = _cut(_wrapped(a.title, px, pen.font), 99)
+    one.set_label_text(title, fontsize=pen.size(), color=pen(_ink), parse_math=False)
     if not panel.picture: ax.grid(axis=way, color=pen(_grid), lw=.8*pen.px)
 
 def _settled(panel, way, box):
@@ -637,7 +650,7 @@ class Figure:
         return [p for row in self.rows for c in row for p in (c if isinstance(c, list) else [c])]
 
     def _rows(self, width):
-        "Rows of stacks; on a narrow page every panel has a row, but for those that stay beside their neighbours"
+        "Rows of stacks; on a narrow page every panel has a row, but for those that stay beside others"
         if width>=640: return [[c if isinstance(c, list) else [c] for c in row] for row in self.rows]
         out = []
         for p in self.panels:
@@ -695,11 +708,12 @@ class Figure:
 
     def plotly(self,
         theme=None # 'light' | 'dark'; None: transparent, to be coloured as the page is
-    ):             # dict of JSON: data, layout, config; and `narrow`, a layout for less than 640 pixels, and `dark`, {colour: colour}
+    ):             # data, layout, config; `narrow`: a layout for less than 640 pixels; `dark`: a colour for each
         "The figure for plotly.js"
         (data,wide),(_,narrow) = self._page(_wide),self._page(max(_narrow, self.least))
         if self.least: narrow['width'] = self.least
-        out = dict(data=data, layout=wide, narrow=narrow, config=_config(self.drag), dark={c:dark(c) for c in self._colors()})
+        night = {c:dark(c) for c in self._colors()}
+        out = dict(data=data, layout=wide, narrow=narrow, config=_config(self.drag), dark=night)
         return _painted(_coded(out), theme)
 
     def to_json(self, theme=None): return json.dumps(self.plotly(theme))
@@ -777,8 +791,8 @@ class Figure:
 # %% ../nbs/30_marks.ipynb #a77a1a16
 def _config(drag='zoom'):
     "plotly's buttons: those named here and no other, so that none can appear that sends data away"
-    tools = ['zoom2d','pan2d','resetScale2d','toImage']
-    return dict(displaylogo=False, responsive=True, modeBarButtons=[(['lasso2d','select2d'] if drag=='lasso' else [])+tools])
+    tools = ['lasso2d','select2d']*(drag=='lasso')+['zoom2d','pan2d','resetScale2d','toImage']
+    return dict(displaylogo=False, responsive=True, modeBarButtons=[tools])
 
 def _frame(fig, width, height):
     "The layout of plotly without its panels"
@@ -786,29 +800,34 @@ def _frame(fig, width, height):
     top   = 10+.84*f*(_lines(title)>1)                           # plotly lifts a title of several lines
     left  = dict(x=_edge/width, xanchor='left', yanchor='top')
     title = dict(text=verbatim(title, 320), y=1-top/height, font=dict(size=1.2*f), **left)
-    legend = dict(orientation='h', y=1-below/height, bgcolor=clear, itemsizing='constant', tracegroupgap=0, **left)
-    notes = [dict(text=verbatim(t, 420), y=1-at/height, xref='paper', yref='paper', align='left', showarrow=False,
-                  font=dict(size=.93*f, color=c), **left) for t,at,c in fig._feet(width, height)[0]]
+    legend = dict(orientation='h', y=1-below/height, bgcolor=clear, itemsizing='constant', tracegroupgap=0)
+    notes = [dict(text=verbatim(t, 420), y=1-at/height, xref='paper', yref='paper', align='left',
+                  showarrow=False, font=dict(size=.93*f, color=c), **left)
+             for t,at,c in fig._feet(width, height)[0]]
     return dict(
-        template=dict(layout=_common(f)), title=title, height=round(height), margin=dict(l=0, r=0, t=0, b=0), legend=legend,
-        paper_bgcolor=clear, plot_bgcolor=clear, showlegend=bool(fig._entries()), dragmode=fig.drag, hovermode='closest',
-        modebar=dict(bgcolor=clear, color=_grey, activecolor=_ink), annotations=notes, shapes=[])
+        template=dict(layout=_common(f)), title=title, height=round(height), margin=dict(l=0, r=0, t=0, b=0),
+        legend=legend|left, showlegend=bool(fig._entries()), paper_bgcolor=clear, plot_bgcolor=clear,
+        dragmode=fig.drag, hovermode='closest', annotations=notes, shapes=[],
+        modebar=dict(bgcolor=clear, color=_grey, activecolor=_ink))
 
 def _common(font):
     "What all figures share"
     axis = dict(gridcolor=_grid, zeroline=False, showline=True, linecolor=_soft, ticks='outside',
                 tickfont=dict(size=.93*font), title=dict(font=dict(size=font), standoff=6))
     face = dict(family='Arial, Helvetica, DejaVu Sans, sans-serif', size=font)
-    return dict(font=face|dict(color=_ink), hoverlabel=dict(font=face), xaxis=axis, yaxis=axis, uirevision='keep')
+    return dict(font=face|dict(color=_ink), hoverlabel=dict(font=face), xaxis=axis, yaxis=axis,
+                uirevision='keep')
 
 def _around(box, font):
     "What is written round a panel, as notes"
     p,width = box.panel,box.right-box.left
-    if p.title: yield Note(_wrapped(p.title, width, font), shift=(0,3), bold=p.alarm, color=_alarm if p.alarm else _ink)
+    loud = dict(bold=True, color=_alarm) if p.alarm else {}
+    if p.title: yield Note(_wrapped(p.title, width, font), shift=(0,3), **loud)
     if p.side: yield Note(p.side, 0, .5, h='right', v='middle', bold=True, angle=90, shift=(-6,0))
     heads = p.headings(width, box.bottom-box.top, font)
     for i,t in enumerate(heads): yield Note(t, (i+.5)/len(heads), shift=(0,3))
-    for i,t in enumerate(p.lines): yield Note(t, 0, 1-(i+.5)/len(p.lines), h='right', v='middle', shift=(-6,0))
+    for i,t in enumerate(p.lines):
+        yield Note(t, 0, 1-(i+.5)/len(p.lines), h='right', v='middle', shift=(-6,0))
 
 def _painted(out, theme):
     "In the colours of one theme, on its paper"
@@ -816,7 +835,8 @@ def _painted(out, theme):
     out['layout']['paper_bgcolor'] = out['narrow']['paper_bgcolor'] = _paper
     if one_of(('light','dark'), theme=theme)=='light': return out
     night = out.pop('dark')
-    return json.loads(re.sub('#[0-9A-Fa-f]{6}', lambda m: night.get(m[0].upper(), m[0]), json.dumps(out))) | dict(dark={})
+    text = re.sub('#[0-9A-Fa-f]{6}', lambda m: night.get(m[0].upper(), m[0]), json.dumps(out))
+    return json.loads(text) | dict(dark={})
 
 def _drawn(ax, box, pen):
     "A panel on matplotlib's axes"
@@ -835,14 +855,16 @@ def _drawn(ax, box, pen):
 def _captions(fig, out, pen, handles, width, height):
     "Title, legend and foot in matplotlib"
     title,below,_ = fig._heading(width)
-    write = lambda text,top,color,size: out.text(
-        _edge/width, 1-top/height, text, fontsize=pen.size(size), va='top', color=pen(color), parse_math=False, linespacing=1.25)
+    def write(text, top, color, size):
+        out.text(_edge/width, 1-top/height, text, fontsize=pen.size(size), va='top', color=pen(color),
+                 parse_math=False, linespacing=1.25)
     if fig.titled: write(title, 10, _ink, 1.2)
     for text,top,color in fig._feet(width, height)[0]: write(text, top, color, .93)
     if not handles: return
     legend = out.legend(
-        handles.values(), handles.keys(), loc='upper left', bbox_to_anchor=(0, 1-below/height), ncols=fig._columns(width),
-        frameon=False, handlelength=2.2, columnspacing=1.2, borderpad=.2, fontsize=pen.size(), labelcolor=pen(_ink))
+        handles.values(), handles.keys(), loc='upper left', bbox_to_anchor=(0, 1-below/height),
+        ncols=fig._columns(width), frameon=False, handlelength=2.2, columnspacing=1.2,
+        borderpad=.2, fontsize=pen.size(), labelcolor=pen(_ink))
     for t in legend.get_texts(): t.set_parse_math(False)
 
 # %% ../nbs/30_marks.ipynb #a77a1a21

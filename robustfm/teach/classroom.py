@@ -24,7 +24,8 @@ _formula  = (r'\$\$(?P<d>[^$]+?)\$\$|\\\[(?P<b>.+?)\\\]|'                   # di
              r'\$(?P<i>[^$\n]*[^$\s])\$|\\\((?P<p>.+?)\\\)')                # in a line
 _mathml   = 'http://www.w3.org/1998/Math/MathML'
 _elements = set("""math mrow mi mo mn mtext mspace mfrac msqrt mroot mstyle mpadded mphantom menclose merror
-    msub msup msubsup munder mover munderover mmultiscripts mprescripts none mtable mtr mtd mlabeledtr""".split())
+    msub msup msubsup munder mover munderover mmultiscripts mprescripts none
+    mtable mtr mtd mlabeledtr""".split())
 
 def _rebuilt(xml):
     "MathML from a converter with what belongs to MathML only; ValueError if there is anything else"

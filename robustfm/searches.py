@@ -6,7 +6,7 @@
 __all__ = ['attack_kinds', 'ensembles', 'margin_loss', 'dlr_loss', 'Kind', 'attack_kind', 'Attack',
            'survivors', 'loud', 'loud_odds', 'named_attacks', 'all_attacks']
 
-# %% ../nbs/205_searches.ipynb #2e7e4c4f
+# %% ../nbs/205_searches.ipynb #dc5b089a
 import math,re
 from collections import Counter
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from .attacks import PGD,Linf,correct,odds_loss,worst_case
 
-# %% ../nbs/205_searches.ipynb #8dd79917
+# %% ../nbs/205_searches.ipynb #307bb408
 def margin_loss(
     z:torch.Tensor, # logits (N,C)
     y:torch.Tensor, # labels (N,)
@@ -39,7 +39,7 @@ def dlr_loss(
     zy,zt = (z.gather(1, o[:,None])[:,0] for o in (y,t))
     return -(zy-zt)/(s[:,0] - (s[:,2]+s[:,3])/2 + 1e-12)
 
-# %% ../nbs/205_searches.ipynb #1bfc8a18
+# %% ../nbs/205_searches.ipynb #40c4fa91
 @dataclass(frozen=True)
 class Kind:
     "How one kind of attack looks for adversarial examples"
@@ -66,7 +66,7 @@ def attack_kind(
         return find
     return register
 
-# %% ../nbs/205_searches.ipynb #a21df66d
+# %% ../nbs/205_searches.ipynb #550550c2
 @dataclass(frozen=True)
 class Attack:
     "One way to look for adversarial examples, within one ball, with one budget"
@@ -127,15 +127,16 @@ def survivors(
         ok[i],adv[i] = find(attack, clf, x[i], y[i])
     return ok,adv
 
-# %% ../nbs/205_searches.ipynb #21a19841
+# %% ../nbs/205_searches.ipynb #44ffd0bb
 def loud(
     z, # logits (N,C)
 ):     # logits that span 10 at least; two classes need none of this
     "Logits scaled up where they are small, so that cross-entropy tells the best other class from the rest"
     if z.shape[1]<3: return z
-    span = z.amax(1, keepdim=True)-z.amin(1, keepdim=True)
-    rise = (10/span.clamp_min(1e-30)).clamp_min(1)
-    return torch.where(rise>1, (z-z.amax(1, keepdim=True))*rise, z)     # first to zero: logits may lie around 10,000
+    def span(z): return z.amax(1, keepdim=True)-z.amin(1, keepdim=True)
+    low = z-z.amax(1, keepdim=True)                         # first to zero: logits may lie around 10,000
+    low = low*(10/span(z).clamp_min(1e-37)).clamp(1, 1e37).detach()     # then near 10: 1e-30 has no square
+    return torch.where(span(z)<10, low*(10/span(low).clamp_min(1e-30)), z)
 
 def loud_odds(z, y, i=None):
     "Log-odds against the label, of loud logits (N,)"
@@ -165,7 +166,7 @@ def _noise(a, clf, x, y):
         return correct(clf(adv), y),adv
     return survivors([draw]*a.steps, a, clf, x, y)
 
-# %% ../nbs/205_searches.ipynb #3e70b7f4
+# %% ../nbs/205_searches.ipynb #af596d01
 def _four_classes(a, clf, classes):
     return _few_classes.format(classes)+": use 'cw20' or 'pgd20'" if classes<4 else None
 
@@ -204,7 +205,7 @@ def _feature(a, clf, x, y):
         return worst_case(clf, x, y, a.pgd(), lambda z,y,i: (caught['h']-h[i]).flatten(1).pow(2).sum(1), 'zero')
     finally: hook.remove()
 
-# %% ../nbs/205_searches.ipynb #3cb69568
+# %% ../nbs/205_searches.ipynb #0b39a2ee
 def _no_autoattack(a, clf, classes):
     if find_spec('pyautoattack') is None:
         return f"{a.kind!r} comes from pyautoattack: pip install 'robustfm[autoattack]'"
@@ -239,7 +240,7 @@ attack_kind('apgd-t', 'apgd-t', _each_target, steps=100, unfit=_no_autoattack, s
 attack_kind('fab-t', 'fab-t', lambda a: 2*_each_target(a), steps=100, unfit=_no_autoattack)(_autoattack)
 attack_kind('square', 'square', _steps, steps=5000, unit='queries', unfit=_no_autoattack)(_autoattack)
 
-# %% ../nbs/205_searches.ipynb #950daaae
+# %% ../nbs/205_searches.ipynb #40c43303
 def _own_name(
     f # a function, `partial`, `PGD`, `Attack` or any callable
 ):    # 'pgd20x5' for an `Attack` of that kind
@@ -266,7 +267,7 @@ def _custom(a, clf, x, y):
 
 _own = Kind(_custom, 'an attack of your own', _climbs)
 
-# %% ../nbs/205_searches.ipynb #2ce66b34
+# %% ../nbs/205_searches.ipynb #8a23975e
 ensembles = dict(
     autoattack=(('apgd-ce',100),('apgd-t',100),('fab-t',100),('square',5000)), # the standard version, in full
     classroom=(('apgd-ce',20),('apgd-t',20),('square',300)),                   # a budget for a lesson: NOT AutoAttack
@@ -291,7 +292,7 @@ def _unknown(name):
     others   = ', '.join(map(repr, [k for k,o in attack_kinds.items() if o.steps]+[*ensembles]))
     return f"attack {name!r} is unknown: choose {numbered} (any number from 1; 'pgd20x5' starts five times), {others}"
 
-# %% ../nbs/205_searches.ipynb #5256b05d
+# %% ../nbs/205_searches.ipynb #0191793e
 def all_attacks(
     attacks, # a name, `PGD`, `Attack` or function (clf, x, y) → neighbours of x; or a list of them
     ball,    # in which they look

@@ -3,7 +3,9 @@ const controls = ':is(select, button, input, textarea, [contenteditable], .noUi-
 
 function name(control, otherwise) {
   const own = control.closest('.widget-inline-hbox, .widget-inline-vbox')?.querySelector('.widget-label')
-  return own?.textContent.trim() || control.title || control.textContent.trim() || otherwise
+  const icon = control.querySelector('i')?.className ?? ''                  // the buttons of a player have icons only
+  const played = /repeat|retweet/.test(icon) ? 'repeat' : /stop/.test(icon) ? 'stop playing' : /play|pause/.test(icon) ? 'play' : ''
+  return own?.textContent.trim() || control.title || control.textContent.trim() || played || otherwise
 }
 
 function mend(box, otherwise) {

@@ -6,66 +6,118 @@
 __all__ = ['corruption_names', 'Corruptions', 'corrupt', 'corruptions']
 
 # %% ../nbs/208_corruptions.ipynb #245484dd
-import html,math
+import math
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
+import numpy as np
 import torch
 from .data import Images
-from .evaluation import Saved,html_table,standard_error
+from .evaluation import Saved,standard_error
 from .finetuning import accuracy
+from .tools import Table,printable
 
 # %% ../nbs/208_corruptions.ipynb #103eecf1
-corruption_names = ('gaussian_noise','shot_noise','impulse_noise','defocus_blur','glass_blur','motion_blur','zoom_blur','snow','frost','fog','brightness','contrast',
-                    'elastic_transform','pixelate','jpeg_compression', 'speckle_noise','gaussian_blur','spatter','saturate') # the first 15 make the published mean
+corruption_names = tuple( # the first 15 make the published mean
+    'gaussian_noise shot_noise impulse_noise defocus_blur glass_blur motion_blur zoom_blur snow frost fog brightness '
+    'contrast elastic_transform pixelate jpeg_compression speckle_noise gaussian_blur spatter saturate'.split())
 
-@dataclass
+@dataclass(repr=False)
 class Corruptions(Saved):
     "Accuracy under corruptions"
-    accuracy: dict # corruption → accuracy in [0,1] at each severity
+    accuracy: dict   # corruption → accuracy in [0,1] at each severity
     severities: list
-    n: int         # different images
+    n: int           # different images
     source: str
-    @property
-    def mean(self): "Of the 15 published corruptions that were measured, all severities"; return self._mean(corruption_names[:15])
-    @property
-    def mean19(self): "Of all that were measured"; return self._mean(corruption_names)
-    def _mean(self, names): vs = [a for k in names for a in self.accuracy.get(k, ())]; return sum(vs)/len(vs) if vs else math.nan
-    def severity(self, s): "Mean over corruptions at severity `s`"; vs = [v[self.severities.index(s)] for v in self.accuracy.values()]; return sum(vs)/len(vs)
-    @property
-    def stderr(self): "Of the means, as if all versions of an image were right or wrong together: an upper bound"; return standard_error(round(self.mean19*self.n), self.n)
-    def _rows(self): return [(k, *(f'{a:.1%}' for a in v)) for k,v in self.accuracy.items()]
-    def __str__(self): return '\n'.join([f'{self.source}, n {self.n:,}: mean {self.mean:.1%} ± {self.stderr:.1%} ({sum(k in self.accuracy for k in corruption_names[:15])} of the 15), {self.mean19:.1%} (all {len(self.accuracy)})',
-                                         *(f'{r[0]:18} ' + ' '.join(f'{a:>6}' for a in r[1:]) for r in self._rows())])
-    __repr__ = __str__
-    def _repr_html_(self): return f'<b>{html.escape(str(self).splitlines()[0])}</b>' + html_table(('corruption', *self.severities), self._rows())
 
+    def _mean(self, names):
+        vs = [a for k in names for a in self.accuracy.get(k, ())]
+        return sum(vs)/len(vs) if vs else math.nan
+
+    @property
+    def mean(self):
+        "Mean over the 15 published corruptions that were measured, all severities"
+        return self._mean(corruption_names[:15])
+
+    @property
+    def mean19(self):
+        "Mean over all that were measured"
+        return self._mean(corruption_names)
+
+    @property
+    def stderr(self):
+        "Standard error of the means, as if all versions of an image were right or wrong together: an upper bound"
+        return standard_error(round(self.mean19*self.n), self.n)
+
+    def severity(self, s):
+        "Mean over corruptions at severity `s`"
+        vs = [v[self.severities.index(s)] for v in self.accuracy.values()]
+        return sum(vs)/len(vs)
+
+    def table(self):
+        "One row a corruption, one column a severity"
+        rows = [(k,*(f'{a:.1%}' for a in v)) for k,v in self.accuracy.items()]
+        return Table(rows, ('corruption',*map(str, self.severities)))
+
+    @property
+    def headline(self):
+        "The means in one sentence"
+        known = sum(k in self.accuracy for k in corruption_names[:15])
+        return printable(f'{self.source}, n {self.n:,}: mean {self.mean:.1%} ± {self.stderr:.1%} ({known} of the 15), '
+                         f'{self.mean19:.1%} (all {len(self.accuracy)})')
+
+    def __str__(self): return f'{self.headline}\n{self.table()!r}'
+    __repr__ = __str__
+    def _repr_html_(self): return f'<b>{escape(self.headline)}</b>{self.table()._repr_html_()}'
+
+# %% ../nbs/208_corruptions.ipynb #14485b3e
 def corrupt(
     images,   # `Images`, 32×32 at least
     name,     # one of `corruption_names`
     severity, # 1 … 5
     seed=0,
 ):            # `Images`
-    "Corrupted by `imagecorruptions`, in the strengths of ImageNet-C"
+    "Corrupt images by `imagecorruptions`, in the strengths of ImageNet-C"
     try: from imagecorruptions import corrupt as change
-    except ImportError: raise ImportError("corrupting images needs imagecorruptions: pip install 'robustfm[corruptions]', or give corruptions() a folder with the arrays of CIFAR-10-C") from None
-    import numpy as np
-    if min(images.x.shape[-2:])<32: raise ValueError(f"corruptions are defined for images of 32×32 pixels or more, these have {tuple(images.x.shape[-2:])}")
-    old,c = np.random.get_state(),images.x.shape[1]
-    try: np.random.seed(seed); xs = [change(np.ascontiguousarray(x), corruption_name=name, severity=severity) for x in images.x.expand(-1,3,-1,-1).permute(0,2,3,1).cpu().numpy()]
+    except ImportError:
+        raise ImportError("corrupting images needs imagecorruptions: pip install 'robustfm[corruptions]', "
+                          "or give corruptions() a folder with the arrays of CIFAR-10-C") from None
+    if min(images.x.shape[-2:])<32:
+        raise ValueError(f"corruptions are for images of 32×32 pixels or more, not {tuple(images.x.shape[-2:])}")
+    old,channels = np.random.get_state(),images.x.shape[1]
+    arrays = images.x.expand(-1,3,-1,-1).permute(0,2,3,1).cpu().numpy()
+    try:
+        np.random.seed(seed)
+        xs = [change(np.ascontiguousarray(x), corruption_name=name, severity=severity) for x in arrays]
     finally: np.random.set_state(old)
-    return Images(torch.from_numpy(np.stack(xs)).permute(0,3,1,2)[:,:c].contiguous(), images.y, images.classes, f'{images.name}, {name} {severity}')
+    x = torch.from_numpy(np.stack(xs)).permute(0,3,1,2)[:,:channels].contiguous()
+    return Images(x, images.y, images.classes, f'{images.name}, {name} {severity}')
 
-def _official(folder, names):
-    "(name, images of all severities, labels) from a folder of arrays as published"
-    import numpy as np
-    folder = Path(folder)
-    missing = [f for f in ('labels.npy',*(f'{n}.npy' for n in names)) if not (folder/f).is_file()]
-    if missing: raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}: unpack CIFAR-10-C.tar (zenodo.org/records/2535967) there, or name the corruptions that are there")
-    y = torch.from_numpy(np.load(folder/'labels.npy', allow_pickle=False)).long()
-    for n in names:
-        x = np.load(folder/f'{n}.npy', mmap_mode='r', allow_pickle=False)
-        if x.dtype!=np.uint8 or x.ndim!=4 or x.shape[-1]!=3 or len(x)!=len(y) or len(x)%5: raise ValueError(f"{folder/n}.npy must be uint8 (5·n,H,W,3) with a label for each image, it is {x.dtype} {x.shape} for {len(y)} labels")
-        yield n,x,y
+class _Drawn:
+    "Corruptions of any images, drawn when they are asked for"
+    source = "imagecorruptions, the strengths of ImageNet-C: not comparable with CIFAR-10-C"
+    def __init__(self, images, seed): self.images,self.seed,self.n = images,seed,len(images)
+    def at(self, name, severity): return corrupt(self.images, name, severity, self.seed)
+
+class _Published:
+    "A folder of arrays as published: name.npy uint8 (5·n,H,W,3), severity after severity, and labels.npy"
+    def __init__(self, folder, names):
+        self.folder,self.source = Path(folder).expanduser(),f'arrays of {Path(folder).name}'
+        files   = [f for f in ('labels.npy',*(f'{n}.npy' for n in names)) if not (self.folder/f).is_file()]
+        if files:
+            raise FileNotFoundError(f"{folder} lacks {', '.join(files)}: unpack CIFAR-10-C.tar "
+                                    "(zenodo.org/records/2535967) there, or name the corruptions that are there")
+        self.y = torch.from_numpy(np.load(self.folder/'labels.npy', allow_pickle=False)).long()
+        self.n = len(self.y)//5
+
+    def at(self, name, severity):
+        "`Images` of one corruption at one severity"
+        x = np.load(self.folder/f'{name}.npy', mmap_mode='r', allow_pickle=False)
+        if x.dtype!=np.uint8 or x.ndim!=4 or x.shape[-1]!=3 or len(x)!=len(self.y) or len(x)%5:
+            raise ValueError(f"{self.folder/name}.npy must be uint8 (5·n,H,W,3) with a label for each image, "
+                             f"it is {x.dtype} {x.shape} for {len(self.y)} labels")
+        part = slice((severity-1)*self.n, severity*self.n)
+        return Images(torch.from_numpy(x[part].copy()).permute(0,3,1,2).contiguous(), self.y[part])
 
 def corruptions(
     clf,                     # images → logits
@@ -73,16 +125,15 @@ def corruptions(
     names=None,              # all 19 if None
     severities=(1,2,3,4,5),
     bs=None, seed=0, show=True
-):                           # `Corruptions`
+)->Corruptions:
     "Accuracy under each corruption at each severity"
     from tqdm.auto import tqdm
-    names,out,own = tuple(names or corruption_names),{},isinstance(source, Images)
-    if unknown := set(names)-set(corruption_names): raise ValueError(f"unknown corruptions {', '.join(sorted(unknown))}: choose among {', '.join(corruption_names)}")
-    for n,*xy in tqdm(((n,) for n in names) if own else _official(source, names), total=len(names), disable=not show, leave=False):
-        accs = []
-        for s in severities:
-            k = len(source) if own else len(xy[0])//5
-            images = corrupt(source, n, s, seed) if own else Images(torch.from_numpy(xy[0][(s-1)*k:s*k].copy()).permute(0,3,1,2).contiguous(), xy[1][(s-1)*k:s*k])
-            accs.append(accuracy(clf, images, None, bs, seed))
-        out[n] = accs
-    return Corruptions(out, list(severities), k, "imagecorruptions, the strengths of ImageNet-C: not comparable with CIFAR-10-C" if own else f'arrays of {Path(source).name}')
+    names = tuple(names or corruption_names)
+    if unknown := set(names)-set(corruption_names):
+        raise ValueError(f"unknown corruptions {', '.join(sorted(unknown))}: choose among {', '.join(corruption_names)}")
+    if bad := [s for s in severities if s not in (1,2,3,4,5)]: raise ValueError(f"severities are 1 … 5, not {bad[0]!r}")
+    images = _Drawn(source, seed) if isinstance(source, Images) else _Published(source, names)
+    found  = {}
+    for name in tqdm(names, disable=not show, leave=False):
+        found[name] = [accuracy(clf, images.at(name, s), None, bs, seed) for s in severities]
+    return Corruptions(found, list(severities), images.n, images.source)

@@ -98,15 +98,17 @@ def projector(
     hidden=None,# width of the inner layers; `dim` if None
     out=None,   # width of the embeddings; `dim` if None
     layers=3,   # linear layers; 0: none, the embedding is the representation
-    norm=True,  # a BatchNorm after every linear layer?
+    norm=True,  # a BatchNorm after every linear layer? 'shared': after the inner ones, one for all branches
 ):              # representations (N,dim) → embeddings (N,out)
     "The head that contrast is computed behind, and that is thrown away afterwards"
     hidden,out = hidden or dim,out or dim
     ws,g = [dim]+[hidden]*(layers-1)+[out],nn.Sequential()
     for i in range(layers):
-        g.append(nn.Linear(ws[i], ws[i+1], bias=i==0 or not norm)) # a bias before a norm is cancelled by it; the released head keeps the first
-        if norm: g.append(nn.BatchNorm1d(ws[i+1]))
-        if i<layers-1: g.append(nn.ReLU())
+        last = i==layers-1
+        g.append(nn.Linear(ws[i], ws[i+1], bias=i==0 or norm is not True)) # one before a norm is cancelled by it; released heads keep some
+        if norm is True or (norm=='shared' and not last): g.append(nn.BatchNorm1d(ws[i+1]))
+        if norm=='shared' and not last: g[-1].shared = True                # `split_bn` leaves it alone
+        if not last: g.append(nn.ReLU())
     g.spec = dict(dim=dim, hidden=hidden, out=out, layers=layers, norm=norm)
     return g
 
@@ -124,7 +126,7 @@ def split_bn(
 ):                            # the same model
     "Replace every BatchNorm of `model` by a `DualBN`"
     for name,m in model.named_children():
-        if isinstance(m, nn.modules.batchnorm._BatchNorm): setattr(model, name, DualBN(m, branches))
+        if isinstance(m, nn.modules.batchnorm._BatchNorm) and not getattr(m, 'shared', False): setattr(model, name, DualBN(m, branches))
         elif not isinstance(m, DualBN): split_bn(m, branches)
     return model
 

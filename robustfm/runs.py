@@ -6,32 +6,41 @@
 __all__ = ['History', 'save_state', 'load_state', 'Run', 'open_run', 'describe', 'pretrain']
 
 # %% ../nbs/201_runs.ipynb #c33a354b
-import json,math,signal,time
+import hashlib,json,re,signal,time,zipfile,zlib
 from contextlib import contextmanager,nullcontext
 from pathlib import Path
+import numpy as np
 import torch
 import torch.distributed as dist
-from .tools import read_tensors,replacing
-from .models import Encoder,rebuild
+from .data import Batches,Images
+from .models import Encoder,branch_of,rebuild
+from .tools import (evaluating,expanded,fingerprints,frozen,images_at_once,plainly,printable,read_tensors,
+                            replacing,seeded,to_float,whole)
 from .train import compiled,engine,optimizer,steps,warmup_cosine
 
 # %% ../nbs/201_runs.ipynb #61fea0a2
 class History(list):
-    "Records of a training, one dict an epoch; `history['loss']` is a column"
-    def __getitem__(self, k): return [r[k] for r in self if k in r] if isinstance(k, str) else super().__getitem__(k)
-    @property
-    def names(self): return [k for k in (self[-1] if self else {}) if k not in ('epoch','step','seconds','lr','progress')]
+    "Records of a training, one dict an epoch; `history['loss']` is a column. `stopped` says what ended it early"
+    stopped = None # 'SIGINT', or 'show'
+    def __getitem__(self, k):
+        if isinstance(k, str): return [r[k] for r in self if k in r]
+        return super().__getitem__(k)
 
+    @property
+    def names(self):
+        "The loss and its terms"
+        return [k for k in (self[-1] if self else {}) if k not in ('epoch','step','seconds','lr','progress')]
+
+# %% ../nbs/201_runs.ipynb #29fd4904
 def _flat(state, name):
-    "Tensors of a nested state dict by path; and its skeleton, JSON-able, with each tensor's path in its place"
+    "Tensors of a nested state by path; and its skeleton for JSON, with each tensor's path in its place"
     if isinstance(state, torch.Tensor): return {name:state},{'tensor':name}
-    if isinstance(state, dict):
-        parts = {k:_flat(v, f'{name}.{k}') for k,v in state.items()}
-        return {n:t for ts,_ in parts.values() for n,t in ts.items()},{'dict':[[k,s] for k,(_,s) in parts.items()]}
-    if isinstance(state, (list,tuple)):
-        parts = [_flat(v, f'{name}.{i}') for i,v in enumerate(state)]
-        return {n:t for ts,_ in parts for n,t in ts.items()},{'list':[s for _,s in parts]}
-    return {},{'value':state}
+    if not isinstance(state, (dict,list,tuple)): return {},{'value':state}
+    named = isinstance(state, dict)
+    parts = {k:_flat(v, f'{name}.{k}') for k,v in (state.items() if named else enumerate(state))}
+    tensors = {n:t for ts,_ in parts.values() for n,t in ts.items()}
+    if named: return tensors,{'dict':[[k,s] for k,(_,s) in parts.items()]}
+    return tensors,{'list':[s for _,s in parts.values()]}
 
 def _nested(s, tensors):
     (kind,v), = s.items()
@@ -46,131 +55,230 @@ def save_state(
     "Any nested state in one safetensors file, written whole or not at all"
     from safetensors.torch import save_file
     tensors,skeleton = _flat(state, 'state')
-    with replacing(path) as tmp: save_file({k:v.detach().cpu().clone(memory_format=torch.contiguous_format) for k,v in tensors.items()}, tmp, dict(robustfm=json.dumps(skeleton)))
+    own = {k:v.detach().cpu().clone(memory_format=torch.contiguous_format) for k,v in tensors.items()}
+    with replacing(path) as tmp: save_file(own, tmp, dict(robustfm=json.dumps(skeleton)))
 
-def load_state(path):
+def load_state(
+    path # of a file that `save_state` wrote
+):       # the state
     "What `save_state` wrote"
     tensors,meta = read_tensors(path)
     try: return _nested(json.loads(meta['robustfm']), tensors)
-    except (KeyError,TypeError,ValueError): raise ValueError(f"{path} is not a checkpoint of this package: remove it, or choose another run folder") from None
+    except (KeyError,TypeError,ValueError,RecursionError):
+        raise ValueError(f"{path} is not a checkpoint of this package: remove it, or choose another folder") from None
+
+# %% ../nbs/201_runs.ipynb #ee4a8856
+def _text(path):
+    if not path.is_file(): raise ValueError(f"{path} is not a file: the run folder is damaged")
+    try: return path.read_text(encoding='utf-8')
+    except UnicodeDecodeError: raise ValueError(f"{path} is not text: the run folder is damaged") from None
+
+def _parsed(text, where):
+    "A JSON object, or one sentence that says where there is none"
+    try: data = json.loads(text)
+    except (ValueError,RecursionError): raise ValueError(f"{where} is not whole: the run folder is damaged") from None
+    if isinstance(data, dict): return data
+    raise ValueError(f"{where} holds {type(data).__name__}, not settings: the run folder is damaged")
+
+def _record(line, where):
+    "One epoch of a history"
+    r = _parsed(line, where)
+    numbers = all(isinstance(r.get(k), (int,float)) for k in ('epoch','progress'))
+    if numbers: return r
+    raise ValueError(f"{where} lacks epoch or progress: the run folder is damaged")
+
+_broken = ValueError,OSError,KeyError,EOFError,NotImplementedError,zipfile.BadZipFile,zlib.error
+
+def _arrays(path, limit=10**9):
+    "Arrays of an .npz file by name, at most `limit` bytes of them; nothing is unpickled"
+    try:
+        with zipfile.ZipFile(path) as z: size = sum(i.file_size for i in z.infolist())
+        if size>limit: raise ValueError(f'{size:,} bytes')
+        with np.load(path, allow_pickle=False) as f: return {k:f[k] for k in f.files}
+    except _broken as e:
+        raise ValueError(f"{path} cannot be read ({printable(str(e))[:200]}): the run folder is damaged") from None
+
+def _selected(arrays, path):
+    "One dict a selection from names like '3/indices'"
+    out = {}
+    for k,v in arrays.items():
+        m = re.fullmatch(r'(\d{1,6})/(\w+)', k)
+        if not m: raise ValueError(f"{path} holds {k[:40]!r}, no selection: the run folder is damaged")
+        out.setdefault(int(m[1]), {})[m[2]] = v if v.ndim else v.item()
+    return [out[i] for i in sorted(out)]
 
 # %% ../nbs/201_runs.ipynb #cf11f1c8
-def _json(o): return o.item() if hasattr(o, 'item') else o.tolist() if hasattr(o, 'tolist') else repr(o)
-
 class Run:
     "A run folder, to write or to read, also while another process writes it"
-    def __init__(self, path): self.path = Path(path)
+    def __init__(self, path):
+        self.path = expanded(path)
+
     def __repr__(self):
-        done = self.history[-1]['progress'] if self.history else 0
-        return f"Run({str(self.path)!r}: {self.config.get('objective',{}).get('name','?')}, {done:.0%} of {self.config.get('epochs','?')} epochs)"
+        h,config = self.history,self.config
+        name = config['objective'].get('name', '?') if isinstance(config.get('objective'), dict) else '?'
+        done = f"{h[-1]['progress'] if h else 0:.0%} of {config.get('epochs', '?')} epochs"
+        return printable(f"Run({str(self.path)!r}: {name}, {done})")
 
     def _read(self, name, default):
         p = self.path/name
-        try: return json.loads(p.read_text()) if p.exists() else default
-        except ValueError: raise ValueError(f"{p} is not whole: the run folder is damaged") from None
+        return _parsed(_text(p), p) if p.exists() else default
 
     def write(self, name, data):
         "Write `data` as JSON, whole or not at all"
-        with replacing(self.path/name) as tmp: tmp.write_text(json.dumps(data, indent=1, default=_json))
+        text = json.dumps(data, indent=1, default=_json)
+        with replacing(self.path/name) as tmp: tmp.write_text(text, encoding='utf-8')
 
     @property
-    def config(self): return self._read('config.json', {})
-
+    def config(self):
+        "What was asked for"
+        return self._read('config.json', {})
     @property
     def history(self):
+        "A `History` as far as it is"
         p = self.path/'history.jsonl'
-        lines = p.read_text().split('\n')[:-1] if p.exists() else [] # a line being written has no end yet
-        return History(json.loads(l) for l in lines)
+        lines = _text(p).split('\n')[:-1] if p.exists() else []    # a line being written has no end yet
+        return History(_record(l, f'{p}, line {i}') for i,l in enumerate(lines, 1))
 
     def append(self, record):
+        "Add an epoch to the history"
+        p = self.path/'history.jsonl'
         try:
-            with open(self.path/'history.jsonl', 'a') as f: f.write(json.dumps(record, default=_json)+'\n')
-        except OSError as e: raise OSError(f"cannot write {self.path/'history.jsonl'}: {e.strerror}; the last checkpoint is whole, make room and call it again") from None
+            with open(p, 'a', encoding='utf-8') as f: f.write(json.dumps(record, default=_json)+'\n')
+        except OSError as e:
+            raise OSError(f"cannot write {p}: {e.strerror}; the last checkpoint is whole, "
+                          "make room and call it again") from None
 
     @property
     def selections(self):
-        "What a coreset chose: one dict of arrays a re-selection"
-        import numpy as np
+        "What a coreset selected: one dict of arrays a selection"
         p = self.path/'selections.npz'
-        if not p.exists(): return []
-        with np.load(p, allow_pickle=False) as z: flat = {k:z[k] for k in z.files}
-        out = [{} for _ in range(1+max((int(k.split('/')[0]) for k in flat), default=-1))]
-        for k,v in flat.items(): i,name = k.split('/',1); out[int(i)][name] = v if v.ndim else v.item()
-        return out
+        return _selected(_arrays(p), p) if p.exists() else []
 
     def write_selections(self, selections):
-        import numpy as np
+        "Write them all, whole or not at all"
         flat = {f'{i}/{k}':np.asarray(v) for i,s in enumerate(selections) for k,v in s.items() if v is not None}
-        with replacing(self.path/'selections.npz') as tmp:
-            with open(tmp, 'wb') as f: np.savez_compressed(f, **flat)
+        self._npz('selections.npz', flat)
+
+    def _npz(self, name, arrays):
+        with replacing(self.path/name) as tmp:
+            with open(tmp, 'wb') as f: np.savez_compressed(f, **arrays)
+
+    @property
+    def embeddings(self):
+        "Embeddings that were kept: {epoch: arrays z, a, y, and eps, steps, branch}, in order"
+        files = sorted((self.path/'embeddings').glob('*.npz'))
+        def plain(arrays): return {k:v if v.ndim else v.item() for k,v in arrays.items()}
+        return {int(p.stem):plain(_arrays(p)) for p in files if p.stem.isdigit()}
+
+    def write_embeddings(self, epoch, **arrays):
+        "Keep arrays of an epoch in `embeddings/`, in half precision"
+        def half(v): return v.astype('float16') if v.dtype.kind=='f' and v.ndim else v
+        self._npz(f'embeddings/{epoch:06}.npz', {k:half(np.asarray(v)) for k,v in arrays.items() if v is not None})
 
     @property
     def reports(self):
         "Evaluations: one dict a file of `reports/`"
-        return {p.stem:json.loads(p.read_text()) for p in sorted((self.path/'reports').glob('*.json'))}
+        return {p.stem:_parsed(_text(p), p) for p in sorted((self.path/'reports').glob('*.json'))}
 
-    def encoder(self):
-        "The trained encoder, or that of the last checkpoint"
-        if (p := self.path/'encoder.safetensors').exists(): return Encoder.load(p)
-        if not self.checkpoint.exists(): raise FileNotFoundError(f"{self.path} has no encoder yet: its first checkpoint is still to come")
-        spec,state = self.config['encoder'],load_state(self.checkpoint)['objective']
-        net = rebuild(spec, who=self.path)
-        net.load_state_dict({k.removeprefix('net.'):v for k,v in state.items() if k.startswith('net.')})
+    @property
+    def checkpoint(self):
+        "Where everything lies that is needed to go on"
+        return self.path/'checkpoint.safetensors'
+    @property
+    def finished(self):
+        "Was the last epoch the last?"
+        h = self.history
+        return bool(h) and h[-1]['progress']>=1
+
+    def encoder(self,
+        backbone=None # needed only if the backbone is not one of `backbones`
+    ):                # in evaluation mode
+        "The trained encoder, or the last checkpoint's: DynACL's momentum encoder, the one inside a classifier"
+        p,config = self.path/'encoder.safetensors',self.config
+        prefix = config.get('product', 'net.')
+        old = 'product' not in config and (config.get('objective') or {}).get('momentum') is not None
+        if p.exists() and not (old and self.checkpoint.exists()): return Encoder.load(p, backbone)
+        if not self.checkpoint.exists():
+            raise FileNotFoundError(f"{self.path} has no encoder yet: its first checkpoint is still to come")
+        spec,state = config.get('encoder'),load_state(self.checkpoint)['objective']
+        if not spec: raise ValueError(f"{self.path} describes no encoder: build the objective, load the checkpoint")
+        if old: prefix = 'follower.'                                # the first version kept the other one
+        net = rebuild(spec, backbone, who=f'{self.path}')
+        net.load_state_dict({k.removeprefix(prefix):v for k,v in state.items() if k.startswith(prefix)})
         return net.eval()
 
-    @property
-    def checkpoint(self): return self.path/'checkpoint.safetensors'
-    @property
-    def finished(self): return bool(h := self.history) and h[-1]['progress']>=1
-
     def watch(self,
-        every=1., # seconds between looks
-        until=None# seconds after which to stop looking, None for the end of the run
-    ):            # yields the history whenever it has grown
+        every=1.,  # seconds between looks
+        until=None,# seconds after which to stop looking, None for the end of the run
+    ):             # yields the history whenever it has grown
         "Follow a run that another process writes"
-        n,t0 = -1,time.time()
+        n,began = -1,time.monotonic()
         while True:
             h = self.history
-            if len(h)>n: n = len(h); yield h
-            if (h and h[-1]['progress']>=1) or (until is not None and time.time()-t0>until): return
+            if len(h)>n:
+                n = len(h)
+                yield h
+            late = until is not None and time.monotonic()-began>until
+            if (h and h[-1]['progress']>=1) or late: return
             time.sleep(every)
+
+def _json(o): return o.item() if hasattr(o, 'item') else o.tolist() if hasattr(o, 'tolist') else plainly(o)
 
 def open_run(
     path # a folder written by `pretrain(..., run=path)`
-):
+)->Run:
     "A run to look at"
-    if not (Path(path)/'config.json').exists(): raise FileNotFoundError(f"{path} is not a run folder (no config.json): give the folder that pretrain(..., run=) wrote")
-    return Run(path)
+    run = Run(path)
+    if (run.path/'config.json').exists(): return run
+    raise FileNotFoundError(f"{path} is not a run folder (no config.json): give the folder that "
+                            "pretrain(..., run=) wrote")
 
-# %% ../nbs/201_runs.ipynb #b9b1bd84
-def describe(o):
-    "An objective or a source of batches as JSON-able settings"
-    plain = lambda v: v if isinstance(v, (int,float,str,bool,type(None))) else describe(v) if isinstance(v, torch.nn.Module) else repr(v)
-    skip  = lambda k,v: k.startswith('_') or k in ('training','progress','epoch') or torch.is_tensor(v)
+# %% ../nbs/201_runs.ipynb #3c5cd848
+def describe(
+    o # an objective, or a source of batches
+):    # dict that JSON can hold, the same in every process
+    "Settings of an object by name"
     if isinstance(o, Encoder): return o.spec
-    fields = {**vars(o), **getattr(o, '_modules', {})}
-    return dict(name=type(o).__name__, **{k:plain(v) for k,v in fields.items() if not skip(k,v)})
+    skipped = 'training','progress','epoch'
+    fields  = {**vars(o), **getattr(o, '_modules', {})}
+    kept    = {k:v for k,v in fields.items() if not (k.startswith('_') or k in skipped or torch.is_tensor(v))}
+    return dict(name=type(o).__name__, **{k:_plain(v) for k,v in kept.items()})
 
+def _plain(v):
+    if isinstance(v, np.generic): v = v.item()
+    if isinstance(v, (int,float,str,bool,type(None))): return v
+    return describe(v) if isinstance(v, torch.nn.Module) else plainly(v)
+
+def _fingerprint(batches):
+    "A text that the images of a source and their labels decide; None where they are not in memory"
+    images = getattr(batches, 'images', None)
+    if not isinstance(images, Images): return None
+    some = images[:: max(len(images)//4096, 1)]
+    text = repr((fingerprints(some.x).tolist(),some.y.tolist()))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+def _differences(a, b, name=''):
+    "Where settings `a` and `b` differ, in words; addresses in memory do not count"
+    if isinstance(a, dict) and isinstance(b, dict):
+        return [d for k in sorted({*a,*b}) for d in _differences(a.get(k), b.get(k), f'{name}.{k}'.strip('.'))]
+    def plain(v): return re.sub(r' at 0x[0-9a-fA-F]+', '', v) if isinstance(v, str) else v
+    return [] if plain(a)==b else [f'{name} ({a!r} there, {b!r} here)']
+
+# %% ../nbs/201_runs.ipynb #113e5dbe
 @contextmanager
 def _interruptible():
-    "A list that fills when the process is asked to stop; a second Ctrl-C interrupts at once, unless a launcher only passes on the first"
-    asked,old = [],{}
+    "A list of the signals that asked to stop; a second Ctrl-C interrupts at once"
+    asked,old,first = [],{},[]
     def ask(sig, frame):
-        if asked and sig==signal.SIGINT and time.time()-asked[0]>1: raise KeyboardInterrupt
-        asked.append(time.time())
+        if asked and sig==signal.SIGINT and time.monotonic()-first[0]>1: raise KeyboardInterrupt # a launcher repeats it
+        asked.append(signal.Signals(sig).name)
+        first.append(time.monotonic())
     try:
         for s in (signal.SIGINT,signal.SIGTERM): old[s] = signal.signal(s, ask)
     except ValueError: pass # not the main thread: whoever runs it decides
     try: yield asked
     finally:
         for s,h in old.items(): signal.signal(s, h)
-
-def _differences(a, b, name=''):
-    if isinstance(a, dict) and isinstance(b, dict):
-        return [d for k in sorted({*a,*b}) for d in _differences(a.get(k), b.get(k), f'{name}.{k}'.strip('.'))]
-    return [] if a==b else [f'{name} ({a!r} there, {b!r} here)']
-
-def _seed(seed, acc, step): torch.manual_seed(hash((seed, acc.process_index, step)) % 2**63)
 
 class _Agreement:
     "What any process wants is known to all in the same step, without a word to the GPU"
@@ -181,28 +289,222 @@ class _Agreement:
         dist.all_reduce(t, dist.ReduceOp.MAX, group=self.group)
         return t.tolist()
 
-def _resume(run, config, objective, opt, batches, acc):
-    "Where to go on: the state of the last checkpoint, after loading what belongs to others; None for a fresh start"
-    old = run.config
-    diff = _differences({k:old.get(k) for k in config}, config) if old else []
-    if diff: raise ValueError(f"{run.path} holds a run with other settings: {'; '.join(diff[:4])}. Choose another folder, or call it as before")
-    if not run.checkpoint.exists(): return None
-    state = load_state(run.checkpoint)
-    try:
-        objective.load_state_dict(state['objective']); opt.load_state_dict(state['opt'])
-        if state['batches'] is not None: batches.load_state(state['batches'])
-        if state['scaler'] and acc.scaler: acc.scaler.load_state_dict(state['scaler'])
-        return {k:state[k] for k in ('at','seconds','history','running')}
-    except (KeyError,TypeError,RuntimeError,ValueError) as e:
-        raise ValueError(f"{run.checkpoint} is of another run or version: {str(e).strip().splitlines()[0]} Remove it to begin again, or choose another folder") from None
+def _seed(seed, acc, step): torch.manual_seed(hash((seed, acc.process_index, step)) % 2**63)
 
-def _finite(mean, s):
-    if not all(map(math.isfinite, mean.values())):
-        raise FloatingPointError(f"the loss is not finite in epoch {s.epoch} ({mean}): lower lr (now {s.lr:.3g}), or use precision='fp32'")
+# %% ../nbs/201_runs.ipynb #9558c644
+def _aligned(z, last):
+    "The rotation after which `z` lies nearest to `last` (orthogonal Procrustes)"
+    u,_,v = torch.linalg.svd(z.T.double()@last.double())
+    return (u@v).to(z.dtype)
+
+def _embedded(objective, net, images, last=None):
+    "Unit embeddings of images, and of their label-free worst neighbours, turned towards the `last` ones"
+    bn,attack,zs,advs = branch_of(net),objective.attack,[],[]
+    device = net.mean.device
+    def embed(b): return torch.nn.functional.normalize(net(b, bn).float())
+    with evaluating(objective), frozen(objective), torch.no_grad(), seeded(0, device):
+        for b in to_float(images.x).to(device).split(images_at_once(images.x)):
+            zs.append(embed(b))
+            if attack is not None: advs.append(embed(attack(lambda a: -(embed(a)*zs[-1]).sum(1), b)))
+    z,a = torch.cat(zs).cpu(),torch.cat(advs).cpu() if advs else None
+    if last is not None and last.shape==z.shape:
+        turn = _aligned(z, torch.as_tensor(last).float())
+        z,a  = z@turn,None if a is None else a@turn
+    about = dict(eps=255*attack.ball.eps, steps=attack.steps) if attack is not None else {}
+    return dict(z=z, a=a, y=images.y.cpu(), branch=bn, **about)
+
+# %% ../nbs/201_runs.ipynb #19ec40af
+def _lock(path):
+    "Refuse a second training in one folder; the system lets go when a process dies"
+    from filelock import FileLock,Timeout
+    path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path/'lock', timeout=0)
+    try: lock.acquire()
+    except Timeout: return None
+    return lock
+
+def _product(objective):
+    "The encoder that is kept, and the path of its tensors in the objective's state"
+    e   = objective.encoder
+    net = e if isinstance(e, Encoder) else getattr(e, 'net', None)
+    if not isinstance(net, Encoder): return None,''
+    return net,next(n for n,m in objective.named_modules() if m is net)+'.'
+
+class _Session:
+    "A training that may be cut short: where it begins, what is kept of it, when it stops"
+    def __init__(self, run, objective, batches, opt, acc, config, show, save_every, embed):
+        self.run = Run(run) if run else None
+        self.objective,self.batches,self.opt,self.acc,self.config = objective,batches,opt,acc,config
+        self.show,self.save_every,self.embed,self.main = show,save_every,embed,acc.is_main_process
+        self.at,self.history,self.running,self.lock = (0,0,0),History(),None,None
+        self.agree,self.net,self.asked,self.seconds = _Agreement(acc),_product(objective)[0],[],0.
+
+    def __enter__(self):
+        from tqdm.auto import tqdm
+        if self.run: self._open()
+        self.began = self.saved = time.monotonic()
+        self.signals = _interruptible() if self.run else nullcontext([])
+        self.asked = self.signals.__enter__()
+        self.bar = tqdm(total=self.config['epochs'], initial=self.at[0], disable=self.show is not True or not self.main,
+                        desc=type(self.objective).__name__,
+                        bar_format='{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]')
+        _seed(self.config['seed'], self.acc, self.at[2])
+        return self
+
+    def __exit__(self, *error):
+        self.bar.close()
+        self.signals.__exit__(*error)
+        self._unlock()
+
+    def _unlock(self):
+        if self.lock is None: return
+        self.lock.release()
+        Path(self.lock.lock_file).unlink(missing_ok=True)
+
+    def _open(self):
+        path = self.run.path
+        if self.main: self.lock = _lock(path)
+        busy, = self.agree(self.main and self.lock is None)
+        if busy: raise RuntimeError(f"{path} is being written by another training: choose another folder")
+        try:
+            self._resume()
+            last, = self.agree(self.at[2])
+            if last!=self.at[2]:
+                raise ValueError(f"process {self.acc.process_index} sees step {self.at[2]} in {path}, another one "
+                                 f"{last}: the run folder must be on a disk that all processes share")
+            if self.main: self._begin()
+        except BaseException:
+            self._unlock()
+            raise
+
+    def _begin(self):
+        net,prefix = _product(self.objective)
+        for p in self.run.path.glob('.*.part'): p.unlink(missing_ok=True)     # of a killed process
+        about = dict(encoder=getattr(net, 'spec', None), product=prefix, torch=torch.__version__)
+        self.run.write('config.json', dict(self.config, **about))
+        with replacing(self.run.path/'history.jsonl') as tmp:
+            tmp.write_text(''.join(json.dumps(r)+'\n' for r in self.history), encoding='utf-8')
+
+    def _resume(self):
+        "Load the last checkpoint, if there is one and its settings are these"
+        run,old,here = self.run,self.run.config,self.config
+        if 'data' not in old: here = {k:v for k,v in here.items() if k!='data'}   # the first version
+        diff = _differences({k:old.get(k) for k in here}, here) if old else []
+        if diff:
+            raise ValueError(f"{run.path} holds a run with other settings: {'; '.join(diff[:4])}. "
+                             "Choose another folder, or call it as before")
+        if not run.checkpoint.exists(): return
+        state = load_state(run.checkpoint)
+        try: self._load(state)
+        except (KeyError,TypeError,RuntimeError,ValueError) as e:
+            why = str(e).strip().splitlines()[0]
+            raise ValueError(f"{run.checkpoint} is of another run or version: {why} Remove it to begin again, "
+                             "or choose another folder") from None
+
+    def _load(self, state):
+        self.objective.load_state_dict(state['objective'])
+        self.opt.load_state_dict(state['opt'])
+        if state['batches'] is not None: self.batches.load_state(state['batches'])
+        if state['scaler'] and self.acc.scaler: self.acc.scaler.load_state_dict(state['scaler'])
+        self.at,self.seconds,self.history = state['at'],state['seconds'],History(state['history'])
+        if state['running'] is not None: self.running = state['running'].to(self.acc.device)
+
+    def record(self, s):
+        "Take note of a step; True when the training shall stop"
+        now = torch.stack([s.loss,*s.terms.values()]).double()
+        self.running = now if self.running is None else self.running+now     # stays on the device
+        end = s.i==s.n-1
+        self.bar.update(s.epoch+(s.i+1)/s.n-self.bar.n)
+        if end or s.i%10==9: self._check(s)
+        stop = self._epoch(s) if end else False
+        if stop: self.history.stopped = 'show'
+        if self.asked: self.history.stopped = self.asked[-1]
+        stop, = self.agree(stop or bool(self.asked))
+        late  = time.monotonic()-self.saved>=self.save_every
+        if self.run and self.main and (stop or s.progress>=1 or late): self._save(s, end)
+        _seed(self.config['seed'], self.acc, s.step+1)               # a run that goes on here draws the same
+        self.last = s
+        return stop
+
+    def _check(self, s):
+        "Refuse to go on with a loss that is not finite"
+        bad, = self.agree(not bool(self.running.isfinite().all()))
+        if bad: self._diverged(s)
+
+    def _diverged(self, s):
+        where = f"; {self.run.path} keeps the last good checkpoint, so take another folder" if self.run else ''
+        raise FloatingPointError(f"the loss is not finite at step {s.step}, in epoch {s.epoch}: "
+                                 f"lower lr (now {s.lr:.3g}), or use precision='fp32'{where}")
+
+    def _epoch(self, s):
+        "Keep the record of an epoch; True when `show` wants to stop"
+        mean = dict(zip(['loss',*s.terms], (self.acc.reduce(self.running, 'mean')/s.n).tolist()))
+        self.running = None
+        seconds = round(self.seconds+time.monotonic()-self.began, 3)
+        self.history.append(dict(epoch=s.epoch, step=s.step, progress=s.progress, seconds=seconds, lr=s.lr, **mean))
+        self.bar.set_postfix_str(f"loss {mean['loss']:.3f}")
+        if self.run and self.main:
+            self.run.append(self.history[-1])
+            if getattr(self.batches, 'selections', None): self.run.write_selections(self.batches.selections)
+            if self.embed and ((s.epoch+1)%self.embed[1]==0 or s.progress>=1): self._film(s.epoch+1)
+        return callable(self.show) and self.main and bool(self.show(self.history))
+
+    def _film(self, epoch):
+        past = self.run.embeddings
+        kept = {k:v for k,v in past.items() if k<epoch}
+        last = kept[max(kept)]['z'] if kept else None
+        self.run.write_embeddings(epoch, **_embedded(self.objective, self.net, self.embed[0], last))
+
+    def _save(self, s, end):
+        "Write a checkpoint, never one that is not finite"
+        numbers = [v for v in self.objective.state_dict().values() if v.is_floating_point()]
+        if not all(bool(v.isfinite().all()) for v in numbers):
+            if s.progress>=1: self._diverged(s)
+            return                                                            # a loss will say so soon
+        at = [s.epoch+1,0,s.step+1] if end else [s.epoch,s.i+1,s.step+1]
+        source = self.batches.state() if hasattr(self.batches, 'state') else None
+        scaler = self.acc.scaler and self.acc.scaler.state_dict()
+        save_state(self.run.checkpoint, dict(
+            objective=self.objective.state_dict(), opt=self.opt.state_dict(), scaler=scaler, batches=source, at=at,
+            seconds=self.seconds+time.monotonic()-self.began, history=list(self.history), running=self.running))
+        self.saved = time.monotonic()
+
+    def finish(self):
+        "Write the product, or say where to go on; SIGTERM ends the program"
+        h,ended = self.history,bool(self.history) and self.history[-1]['progress']>=1
+        if self.run and self.main and not ended and h.stopped:
+            s = self.last
+            print(f"stopped at epoch {s.epoch+(s.i+1)/s.n:.2f} of {self.config['epochs']}; "
+                  f"the same call goes on from {self.run.path}", flush=True)
+        if self.run and self.main and ended: self._keep()
+        if 'SIGTERM' in self.asked: raise SystemExit(143)
+        return h
+
+    def _keep(self):
+        whole_ = self.objective.encoder
+        if self.net is not None: self.net.save(self.run.path/'encoder.safetensors', config=self.config)
+        if whole_ is not self.net and hasattr(whole_, 'save'):
+            whole_.save(self.run.path/'classifier.safetensors', config=self.config)
+
+# %% ../nbs/201_runs.ipynb #b9b1bd84
+def _source(batches):
+    "Batches of `Images`; anything else is taken as it is"
+    if isinstance(batches, Images): return Batches(batches, min(512, len(batches)))
+    if hasattr(batches, '__len__') and hasattr(batches, '__iter__') and not torch.is_tensor(batches): return batches
+    raise TypeError("batches must be Images, Batches, a coreset or anything of (x,y) with len(), not "
+                    f"{type(batches).__name__}")
+
+def _number(lr):
+    if lr is None or not isinstance(lr, (str,bool)) and float(lr)>0: return lr
+    raise ValueError(f"lr={lr!r} must be a number > 0")
+
+def _folder(run, checkpoint):
+    if '' in (run,checkpoint): raise ValueError("run='' is no folder: give its path, or None to keep nothing")
+    return run or checkpoint
 
 def pretrain(
     objective,      # `Objective`
-    batches,        # `Batches`, `RCS`, `Random`, or any iterable of (x,y) with len()
+    batches,        # `Batches`, `RCS`, `Random`, `Images`, a DataLoader, or any iterable of (x,y) with len()
     epochs=100,
     lr=None,        # peak; the optimizer's usual one if None
     opt='lars',     # see `optimizer`
@@ -212,56 +514,25 @@ def pretrain(
     run=None,       # folder to write; what is there is continued
     checkpoint=None,# the same, under another name
     seed=0,         # of the views and attacks
-    show=True,      # a progress bar with time left; or a function called with the history after each record, which may return True to stop
+    show=True,      # a bar; or a function called with the history after each epoch, which may return True to stop
     save_every=60., # seconds between checkpoints
-):                  # `History`, one record an epoch
+    weight_decay=None,# the optimizer's usual one if None
+    embed=None,     # (images, every): keep their embeddings each so many epochs, in the run folder
+)->History:         # one record an epoch; `.stopped` says what ended it early
     "Train an objective, with progress, a run folder, and nothing lost when interrupted"
-    from tqdm.auto import tqdm
-    acc,settings = engine(precision),dict(objective=describe(objective), batches=describe(batches))
-    opt_name,opt = opt if isinstance(opt, str) else repr(opt),optimizer(objective.to(acc.device), opt, lr)
-    peak = lr or opt.param_groups[0]['lr']
-    config = json.loads(json.dumps(dict(settings, epochs=epochs, lr=peak, opt=opt_name, warmup=warmup, precision=acc.mixed_precision,
-                                        seed=seed, processes=acc.num_processes), default=_json))
-    folder,main,agree = Run(run or checkpoint) if run or checkpoint else None,acc.is_main_process,_Agreement(acc)
-    fast = compiled(objective, *([] if compile is True else [compile])) if compile else nullcontext()
-    with torch.random.fork_rng(devices=[acc.device] if acc.device.type=='cuda' else []), fast:
-        state = _resume(folder, config, objective, opt, batches, acc) if folder else None
-        at,seconds,history,running = state.values() if state else ((0,0,0),0.,History(),None)
-        history,(last,) = History(history),agree(at[2])
-        if last!=at[2]: raise ValueError(f"process {acc.process_index} sees step {at[2]} in {folder.path}, another one {last}: the run folder must be on a disk that all processes share")
-        if folder and main:
-            for p in folder.path.glob('.*.part'): p.unlink(missing_ok=True)  # what a killed process was writing
-            folder.write('config.json', dict(config, encoder=getattr(getattr(objective, 'net', None), 'spec', None), torch=torch.__version__))
-            with replacing(folder.path/'history.jsonl') as tmp: tmp.write_text(''.join(json.dumps(r)+'\n' for r in history))
-        clock,saved = time.time()-seconds,time.time()
-        bar = tqdm(total=epochs, initial=at[0], disable=show is not True or not main, desc=type(objective).__name__,
-                   bar_format='{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]')
-        if running is not None: running = running.to(acc.device)
-        stop = _seed(seed, acc, at[2])
-        with (_interruptible() if folder else nullcontext([])) as asked, bar:
-            for s in steps(objective, batches, opt, epochs, warmup_cosine(peak, epochs, warmup), acc, at):
-                now,names = torch.stack([s.loss,*s.terms.values()]).double(),['loss',*s.terms]
-                running   = now if running is None else running+now   # stays on the device
-                end,stop  = s.i==s.n-1,False
-                bar.update(s.epoch+(s.i+1)/s.n-bar.n)
-                if end:
-                    mean,running = dict(zip(names, (acc.reduce(running, 'mean')/s.n).tolist())),None
-                    _finite(mean, s)
-                    history.append(dict(epoch=s.epoch, step=s.step, progress=s.progress, seconds=round(time.time()-clock, 3), lr=s.lr, **mean))
-                    bar.set_postfix_str(f"loss {mean['loss']:.3f}")
-                    if folder and main:
-                        folder.append(history[-1])
-                        if getattr(batches, 'selections', None): folder.write_selections(batches.selections)
-                    if callable(show) and main: stop = bool(show(history))
-                stop, = agree(stop or bool(asked))
-                if folder and main and (stop or s.progress>=1 or time.time()-saved>=save_every):
-                    save_state(folder.checkpoint, dict(
-                        objective=objective.state_dict(), opt=opt.state_dict(), scaler=acc.scaler and acc.scaler.state_dict(), batches=batches.state() if hasattr(batches, 'state') else None,
-                        at=[s.epoch+1,0,s.step+1] if end else [s.epoch,s.i+1,s.step+1], seconds=time.time()-clock, history=list(history), running=running))
-                    saved = time.time()
-                if stop: break
-                _seed(seed, acc, s.step+1)                            # so that a run that goes on here draws the same
-        if folder and main and stop and s.progress<1: print(f"stopped at epoch {s.epoch+(s.i+1)/s.n:.2f} of {epochs}; the same call goes on from {folder.path}")
-        if folder and main and history and history[-1]['progress']>=1 and hasattr(getattr(objective, 'net', None), 'save'):
-            objective.net.save(folder.path/'encoder.safetensors', config=config)
-    return history
+    folder,batches,acc = _folder(run, checkpoint),_source(batches),engine(precision)
+    given  = {} if weight_decay is None else dict(weight_decay=float(weight_decay))
+    config = dict(objective=describe(objective), batches=describe(batches), data=_fingerprint(batches))
+    name   = opt if isinstance(opt, str) else plainly(opt)
+    opt    = optimizer(objective.to(acc.device), opt, _number(lr), **given)
+    peak   = float(opt.param_groups[0]['lr'] if lr is None else lr)
+    config |= dict(epochs=whole(epochs=epochs), lr=peak, opt=name, warmup=warmup, precision=acc.mixed_precision)
+    config |= dict(seed=seed, processes=acc.num_processes, **given)
+    config  = json.loads(json.dumps(config, default=_json))
+    epochs  = config['epochs']
+    fast    = compiled(objective, *([] if compile is True else [compile])) if compile else nullcontext()
+    session = _Session(folder, objective, batches, opt, acc, config, show, save_every, embed)
+    with torch.random.fork_rng([acc.device] if acc.device.type=='cuda' else []), fast, session:
+        for s in steps(objective, batches, opt, epochs, warmup_cosine(peak, epochs, warmup), acc, session.at):
+            if session.record(s): break
+    return session.finish()

@@ -6,7 +6,8 @@
 __all__ = ['evaluating', 'frozen', 'generator', 'seeded', 'device_of', 'measuring', 'to_float',
            'check_images', 'pixels', 'images_at_once', 'fingerprints', 'one_of', 'share', 'whole',
            'expanded', 'replacing', 'read_tensors', 'plainly', 'jsonable', 'digest',
-           'check_weights', 'fill', 'write_network', 'read_network', 'Table', 'shipped']
+           'check_weights', 'fill', 'write_network', 'read_network', 'printable', 'Table',
+           'shipped']
 
 # %% ../nbs/00_tools.ipynb #21cb04ea
 import csv,hashlib,html,json,math,os,re
@@ -119,12 +120,13 @@ def _check_range(x, who, tol):
 def pixels(
     x,            # (N,C,H,W): uint8 bytes 0…255, or floats in [0,1] of any precision; tensor or array
     who='images', # how to name them in an error
+    look=None,    # look at their range, too? see `check_images`
 ):                # float32 in [0,1]; float64 stays
     "Images as floats in [0,1], whichever of the two ways they came: the one place where this is decided"
     if isinstance(x, np.ndarray): x = torch.from_numpy(x)
     if isinstance(x, torch.Tensor) and x.dtype==torch.uint8: x = to_float(x)
     half = getattr(x, 'dtype', None) in (torch.float16,torch.bfloat16)
-    x = check_images(x, who, tol=5e-3 if half else 1e-6)
+    x = check_images(x, who, tol=5e-3 if half else 1e-6, look=look)
     return x if x.dtype==torch.float64 else x.float()
 
 # %% ../nbs/00_tools.ipynb #5206e52f
@@ -300,22 +302,32 @@ def write_network(
 
 def read_network(
     path,  # written by `write_network`
-    kind,  # 'encoder' | 'classifier'
+    kind,  # 'encoder' | 'classifier'; None: either
     advice # for whoever has another kind of file
 ):         # tensors by name, description
     "The tensors and the description of a network's file: as they were written, or one sentence"
     tensors,meta = read_tensors(path)
     try: meta = dict(json.loads(meta['robustfm']))
     except (KeyError,TypeError,ValueError,RecursionError): meta = {}
-    if meta.get('format')!=f'robustfm-{kind}-1':
-        raise ValueError(f"{path} was not written by {kind.capitalize()}.save: {advice}")
+    kinds = (kind,) if kind else ('encoder','classifier')
+    if meta.get('format') not in [f'robustfm-{k}-1' for k in kinds]:
+        who = f'{kind.capitalize()}.save' if kind else 'robustfm'
+        raise ValueError(f"{path} was not written by {who}: {advice}")
     there = meta.pop('digest', None)                                        # the first files had none
     if there and there!=digest(tensors, json.dumps(meta)):
         raise ValueError(f"{path} is damaged, its digest is another than when it was written: fetch it again")
     return check_weights(tensors, path),meta
 
 # %% ../nbs/00_tools.ipynb #aac0594f
-def _cell(v): return '' if v is None else f'{v:.4g}' if isinstance(v, float) else str(v)
+_controls = re.compile('[\x00-\x09\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]')
+
+def printable(
+    text # of unknown origin
+):       # str; line breaks stay
+    "Text that moves no cursor and turns no line round: control and bidirectional characters show as codes"
+    return _controls.sub(lambda m: f'\\x{ord(m[0]):02x}', str(text))
+
+def _cell(v): return '' if v is None else f'{v:.4g}' if isinstance(v, float) else printable(v)
 
 class Table(list):
     "Rows, a dict each, that show themselves as a table: text, HTML, Markdown"

@@ -109,15 +109,29 @@ class GlobalBatchNorm(_BatchNorm):
         var  = all_reduce(h.square().mean(dims))/world
         n    = world*x.numel()//x.shape[1]
         with torch.no_grad():
-            self.running_mean.lerp_(mean, self.momentum); self.running_var.lerp_(var*n/(n-1), self.momentum)
             self.num_batches_tracked += 1
-        return torch.addcmul(row(self.bias), h, row((var+self.eps).rsqrt()*self.weight)).to(x.dtype)
+            share = 1/float(self.num_batches_tracked) if self.momentum is None else self.momentum
+            for kept,new in ((self.running_mean,mean),(self.running_var,var*n/(n-1))): kept.lerp_(new.to(kept.dtype), share)
+        scale = (var+self.eps).rsqrt()
+        if self.weight is None: return (h*row(scale)).to(x.dtype)
+        return torch.addcmul(row(self.bias.to(h.dtype)), h, row(scale*self.weight)).to(x.dtype)
+
+def _check_norms(objective):
+    "Several processes can share the statistics of a plain BatchNorm; one that does more would lose it without a word"
+    for name,m in objective.named_modules():
+        if not isinstance(m, _BatchNorm) or type(m) in (torch.nn.SyncBatchNorm,GlobalBatchNorm): continue
+        plain = type(m) in (torch.nn.BatchNorm1d,torch.nn.BatchNorm2d,torch.nn.BatchNorm3d)
+        if plain and m.track_running_stats: continue
+        why = f'a {type(m).__name__}' if not plain else 'without running statistics'
+        raise ValueError(f"{name} is {why}, which several processes cannot share: use a plain BatchNorm "
+                         "with running statistics (and its activation behind it), or train on one process")
 
 def distributed(
     objective, # on its device
     device,
 ):             # to be called in its place
     "The objective on all processes: statistics and gradients are those of the whole batch"
+    _check_norms(objective)
     if device.type=='cuda': torch.nn.SyncBatchNorm.convert_sync_batchnorm(objective)
     else:
         for m in objective.modules():

@@ -14,11 +14,11 @@ class Recording:
 @dataclass(frozen=True)
 class RecordingPGD(PGD):
     said: list = None
-    def start(self, x): self.said.append(super().start(x)); return self.said[-1]
+    def begin(self, x): self.said.append(super().begin(x)); return self.said[-1]
 
 def recorded(o):
     "The same objective, which remembers its views and where its attacks began"
-    o.augment,o.attack = Recording(o.augment),RecordingPGD(**{k:getattr(o.attack, k) for k in ('ball','alpha','steps','random_start')}, said=[])
+    o.augment,o.attack = Recording(o.augment),RecordingPGD(**{k:getattr(o.attack, k) for k in ('ball','alpha','steps','start')}, said=[])
     return o
 
 def embed(net, x, bn):
@@ -28,7 +28,7 @@ def embed(net, x, bn):
 
 def _head_gradient(net):
     ls = [m for m in net.g if isinstance(m, nn.Linear)]
-    res = torch.cat([torch.cat([l.weight.grad]+([] if l.bias is None else [l.bias.grad[:,None]]), 1).flatten() for l in ls])
+    res = torch.cat([p.grad.flatten() for l in ls for p in l.parameters()])
     net.zero_grad()
     return res
 
@@ -80,8 +80,6 @@ def selection(rcs, epoch, said, starts):
             picks.append(int(gains.argmax())); n += len(batches[picks[-1]])
             if n>=rcs.budget: return picks,torch.stack(table),time.perf_counter()-t
             i = 0
-            for l in ls:
-                o_,w = l.weight.shape; w += l.bias is not None
-                step = rcs.eta*table[picks[-1]][i:i+o_*w].view(o_,w); i += o_*w
-                l.weight.data -= step[:,:l.in_features]
-                if l.bias is not None: l.bias.data -= step[:,-1]
+            for p in (p for l in ls for p in l.parameters()):
+                p.data -= rcs.eta*table[picks[-1]][i:i+p.numel()].view_as(p)
+                i += p.numel()

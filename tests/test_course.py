@@ -21,6 +21,7 @@ def fresh(monkeypatch):
     "Each test has a book of its own"
     from types import SimpleNamespace
     monkeypatch.setattr(course, '_book', SimpleNamespace(predictions={}, exercises={}, file=None))
+    monkeypatch.setattr(course, '_waiting', {})
 
 # --- right answers and wrong ones
 
@@ -84,7 +85,7 @@ answers = dict(
     dual_bn=(Norms, [lambda bn: bn, with_(Norms, make=plain_norm), with_(Norms, keep=dict), one_bn, shared_weight, with_(Norms, make=lambda b: b), with_(Norms, both=True), with_(Norms, only='clean')]),
     sir=(my_sir, [with_(my_sir, div=released_kl), with_(my_sir, div=kl_reversed), with_(my_sir, div=lambda p,q: kl(p,q)/len(p)), with_(my_sir, norm=False),
                   lambda *a: sir(*a, rowwise), lambda a,b,c,t: my_sir(a,b,c,1.), lambda a,b,c,t: my_sir(a,b,c,t)+.1]),
-    strength=(strength, [lambda p,s: 1-p, lambda p,s: math.floor(p*s)/s, lambda p,s: 1., lambda p,s: 1-math.floor(p*s)/s, lambda p,s: 1-math.ceil(p*s)/s, lambda p,s: 1-math.floor(min(p,1-1e-6)*s)/s,
+    strength=(strength, [lambda p,s: 1-p, lambda p,s: math.floor(p*s)/s, lambda p,s: 1., lambda p,s: 1-math.floor(p*s)/s, lambda p,s: 1-math.ceil(p*s)/s,
                          lambda p,s: 1-math.floor(min(p,1-1e-6)*(s-1)+1e-9)/(s-1)]),
     false_negatives=(false_negatives, [lambda y: (y[:,None]==y).float().mean(), lambda y: ((y[:,None]==y).sum()-len(y))/len(y)**2, lambda y: 1/len(y.unique()), lambda y: 1-false_negatives(y),
                                        lambda y: (y[:,None]==y).sum()/(len(y)*(len(y)-1))]))
@@ -165,7 +166,7 @@ answers |= dict(
     cost=(hours, [lambda *a: 3600*hours(*a), without('epochs'), without('passes'), without('share'), without('gpus'), lambda *a: hours(*a)*a[-1]**2, lambda *a: 1/hours(*a)]),
     objective=(Tether, [terms(lambda o,x,y,d: sum(d.values())), terms(lambda o,x,y,d: {k:v.detach() for k,v in d.items()}), changed(perturb=lambda o,l,*v: o.attack(l, *v)), changed(perturb=lambda o,l,*v: Tether.perturb(o,l,*v)+.3),
                         changed(perturb=lambda o,l,v: (v+3*(Tether.perturb(o,l,v)-v)).clamp(0,1)), terms(lambda o,x,y,d: d|dict(label=F.cross_entropy(o.net(x), y))), terms(weighted),
-                        terms(lambda o,x,y,d: d|dict(tether=-d['tether'])), terms(lambda o,x,y,d: d|dict(near=F.cosine_similarity(*o.net.embed(x, o.augment(x))).mean())),
+                        terms(lambda o,x,y,d: d|dict(tether=-d['tether'])), type('Changed', (terms(lambda o,x,y,d: d|dict(near=F.cosine_similarity(*o.net.embed(x, o.augment(x))).mean())),), dict(side_by_side=True)),
                         changed(terms=lambda o,x,y=None: Tether.terms(o.eval(), x, y)), changed(__init__=no_super), changed(terms=lambda o,x,y=None: None)]))
 
 # --- what holds of all
@@ -215,7 +216,7 @@ def test_weights_that_get_gradients_are_remarked(capsys):
     assert check('pgd', f) and 'weights' in capsys.readouterr().out
 
 def test_unknown_exercise():
-    with pytest.raises(ValueError, match='choose one of pgd'): check('pdg', pgd)
+    with pytest.raises(ValueError, match="key='pdg' is unknown: choose one of .*'pgd'"): check('pdg', pgd)
 
 # --- guesses
 
@@ -252,7 +253,8 @@ def test_progress_is_kept_and_read_again(tmp_path, capsys):
     file = tmp_path/'p.json'
     predict('one', 'first?', low=0, high=1).lock(.5)
     progress(save=file)
-    exercise('sir', 'Write it'); check('sir', my_sir)
+    exercise('sir')
+    check('sir', my_sir)
     course._book.predictions,course._book.exercises,course._book.file = {},{},None
     progress(save=file)
     assert course._book.predictions['one']['guess']==.5 and course._book.exercises['sir']['solved']
@@ -264,7 +266,7 @@ def test_what_is_shown_is_escaped(monkeypatch):
     shown = []
     monkeypatch.setattr(course, '_show', lambda rich,plain: shown.append(rich))
     bad = '<script>x</script>'
-    exercise('k', bad, bad, bad); predict('k', bad, options=[bad]); progress(); budget(dict(a=bad), note=bad)
+    monkeypatch.setitem(checkers, 'k', course.Exercise('k', bad, bad, bad, None)); exercise('k'); predict('k', bad, options=[bad]); progress(); budget(dict(a=bad), note=bad)
     assert len(shown)==4 and all('<script' not in o for o in shown) and shown[0].count('<details>')==2
 
 # --- budgets, stored results
@@ -275,7 +277,7 @@ def test_budget_by_environment(monkeypatch, capsys):
     assert 'laptop (two CPU cores, under a minute): n=1' in (out := capsys.readouterr().out) and 'estimated 15 minutes' in out and 'estimated 100 hours' in out
     monkeypatch.setenv('ROBUSTFM_BUDGET', 'T4'); b = budget(**rungs); assert (b.n,b.name)==(2,'t4')
     monkeypatch.setenv('ROBUSTFM_BUDGET', 'h100')
-    with pytest.raises(ValueError, match='choose laptop, t4, full'): budget(**rungs)
+    with pytest.raises(ValueError, match="choose one of 'laptop', 't4', 'full'"): budget(**rungs)
 
 def test_stored_results_say_where_they_come_from(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path); (tmp_path/'results').mkdir()

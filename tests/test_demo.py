@@ -23,6 +23,12 @@ def test_so_do_three_seeds():
         assert min(simclr['SA'], acl['SA'])>=.97 and acl['RA']-simclr['RA']>=.25, (simclr, acl)
 
 @pytest.mark.slow
+def test_a_coreset_stands_beside_a_random_part_of_equal_cost():
+    from robustfm.demonstration import demo_arms
+    d = demo(names=demo_arms[-1:], epochs=6, images=300, show=False)
+    assert [r['method'] for r in d.rows]==demo_arms[-2:] and all('±' in r['RA ε=0.15'] and r['verdict'] for r in d.rows)
+
+@pytest.mark.slow
 def test_command_writes_one_page_that_needs_no_network(tmp_path):
     out = tmp_path/'report.html'
     r = CliRunner().invoke(cli.app, ['demo', '--out', str(out), '--methods', 'SimCLR,ACL', '--epochs', '2'])
@@ -42,7 +48,7 @@ def run(*args, **env):
     return subprocess.run([sys.executable, '-m', 'robustfm.cli', *map(str, args)], capture_output=True, text=True, env=os.environ|env)
 
 @pytest.mark.parametrize('args,says', [
-    (('demo','--data','mnist'), 'choose one of digits, cifar10'),
+    (('demo','--data','mnist'), 'choose one of \'digits\', \'cifar10\''),
     (('demo','--methods','SimCLR,MoCo'), "'MoCo' is unknown"),
     (('demo','--data','cifar10','--root','/nowhere'), '/nowhere'),
     (('demo','--out','/proc/no/report.html'), 'cannot write'),

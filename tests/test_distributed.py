@@ -35,7 +35,7 @@ class turns:
         return (.9*x+.05 if self.calls%2 else .3+.7*x.flip(-1)).clamp(0,1)
 
 def net(*branches): return Encoder(tiny(width=4), branches)
-pgd = PGD(Linf(.1), steps=3, random_start=False)
+pgd = PGD(Linf(.1), steps=3, start='none')
 dual = 'clean','adv'
 methods = dict(
     simclr=lambda: SimCLR(net(*dual), turns(), bn='clean'),       # the other branch gets no gradient
@@ -70,11 +70,11 @@ def everything(folder):
         torch.manual_seed(0)
         out[name] = trained(double(make()), Batches(train[:72], bs=32), acc)          # 2 full batches and a smaller one
     torch.manual_seed(0)
-    acl = ACL(net(*dual), turns(), PGD(L2(.5), steps=3, random_start=False))          # RCS reckons in single precision; this attack has no sign
+    acl = ACL(net(*dual), turns(), PGD(L2(.5), steps=3, start='none'))          # RCS reckons in single precision; this attack has no sign
     batches = RCS(acl, train[:128], valid[:64], fraction=.5, warmup=1, every=1, bs=16)
     out['rcs'] = trained(acl, batches, acc, 3) | dict(chosen=[torch.as_tensor(s['indices']).long() for s in batches.selections])
     torch.manual_seed(0)
-    out['single'] = trained(ACL(net(*dual), turns(), PGD(L2(.5), steps=3, random_start=False), reg=AIR()), Batches(train[:64], bs=32), acc)
+    out['single'] = trained(ACL(net(*dual), turns(), PGD(L2(.5), steps=3, start='none'), reg=AIR()), Batches(train[:64], bs=32), acc)
     if acc.num_processes>1: out |= dict(hooks=hooks(acc, train), refused=refused(folder, train, acc))
     if acc.is_main_process: save_state(folder/f'{acc.num_processes}.safetensors', out)
 

@@ -5,14 +5,14 @@ import torch.nn.functional as F
 from robustfm.attacks import PGD,Linf,worst_case
 from robustfm.data import Batches,Images
 from robustfm.datasets import digits
-from robustfm.finetuning import (AFF, ALF, Classifier, NearPGD, accuracy, select_model, logit_kl, finetune, 
+from robustfm.finetuning import (AFF, ALF, Classifier, accuracy, select_model, logit_kl, finetune, 
                                multistep, protocols, semi_supervised, )
 from robustfm.methods.autolora import AutoLoRa,AutoRate
 from robustfm.tools import fingerprints,measuring
 from robustfm.models import Encoder,one_branch,tiny
 
 quick = dict(epochs=1, show=False)
-near,pgd = NearPGD(Linf(.1), steps=2),PGD(Linf(.1), steps=2)
+near,pgd = PGD(Linf(.1), steps=2, start='near'),PGD(Linf(.1), steps=2)
 
 @pytest.fixture(scope='module')
 def data(): return digits()
@@ -103,10 +103,10 @@ def test_autolora(net):
     nat,adv = reached('nat'),reached('adv')
     low = {n for n,_ in clf.named_parameters() if n.endswith(('.A','.B'))}
     assert nat-low=={'head.weight','head.bias'} and nat&low=={n for n in low if n.endswith('.B')}  # A: none yet, for B is zero
-    assert not adv&low and {'net.f.0.weight','net.f.3.conv.weight','net.f.1.bns.adv.weight','head.weight'}<=adv
+    assert not adv&low and {'net.f.0.weight','net.f.3.layer.weight','net.f.1.bns.adv.weight','head.weight'}<=adv
     for *_,c in lora.places: torch.nn.init.normal_(c.B, std=.1)
     assert low<=reached('nat') and not reached('adv')&low
-    plain = clf(x); lora.drop()
+    plain = clf(x); lora.end()
     assert set(clf.state_dict())==names and clf(x).equal(plain)
 
 def test_autolora_weights_follow_accuracy(net, data):
@@ -140,7 +140,7 @@ def test_search_keeps_the_best_iterate(data):
         def forward(self, x): m = (x.mean((1,2,3))-.55).abs()-.02; return torch.stack([m,-m], 1)
     x,y = torch.full((4,1,8,8), .5),torch.zeros(4, dtype=torch.long)
     for k in range(2,9):
-        ok,adv = worst_case(Band().eval(), x, y, PGD(Linf(.1), alpha=.025, steps=k, random_start=False))
+        ok,adv = worst_case(Band().eval(), x, y, PGD(Linf(.1), alpha=.025, steps=k, start='none'))
         assert not ok.any() and (Band()(adv).argmax(1)!=y).all()
 
 def test_accuracy_leaves_everything_as_it_was(net, data):

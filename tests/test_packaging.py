@@ -38,7 +38,7 @@ def built(source):
 
 def test_wheel_holds_modules_and_tutorials_and_nothing_else(built, source):
     files = set(zipfile.ZipFile(built[0]).namelist())
-    modules = {f'robustfm/{p.relative_to(lib).as_posix()}' for p in lib.rglob('*') if p.suffix in ('.py','.js','.toml','.csv','.safetensors')}
+    modules = {f'robustfm/{p.relative_to(lib).as_posix()}' for p in lib.rglob('*') if p.suffix in ('.py','.js','.css','.toml','.csv','.safetensors')}
     assert modules <= files, 'a folder of robustfm/ without __init__.py? `make export` adds it'
     lessons = {f'robustfm/tutorials/{f}' for f in travelling(source/'nbs'/'tutorials')}
     assert 'robustfm/tutorials/runs/small/history.jsonl' in lessons and lessons <= files

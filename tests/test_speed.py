@@ -50,12 +50,12 @@ def test_no_arithmetic_is_wasted(name, units, monkeypatch):
     assert abs(got-units)<.02*units
 
 def test_losses_and_images_stay_in_single_precision():
-    from robustfm import losses
+    from robustfm.methods import ainfonce
     seen,images = [],[]
-    def spy(z, t=.5, inner=losses.softmax): seen.append(z.dtype); return inner(z, t)
+    def spy(s, n, t): seen.append(s.dtype); return ainfonce.everyone(s, n, t)
     objective = acl(steps=2)
     inner = objective.contrast
-    objective.contrast = lambda *z: losses.nt_xent(*z, logp=spy)
+    objective.contrast = lambda *z: ainfonce.contrast_pairs(*z, logp=spy)
     objective.net.register_forward_pre_hook(lambda m,a: images.append(a[0].dtype))
     halves = []
     objective.net.f.register_forward_hook(lambda m,a,o: halves.append(o.dtype))
@@ -66,7 +66,7 @@ def test_fp16_attack_scales_its_loss_by_a_constant():
     "Gradients below fp16's smallest number would be 0, and the attack would stand still"
     x = torch.rand(4, 3, 8, 8)
     objective = acl(steps=3)
-    objective.attack = PGD(Linf(.03), steps=3, random_start=False)
+    objective.attack = PGD(Linf(.03), steps=3, start='none')
     weigh = lambda a: a.half().float().sum()*2.**-27
     assert objective.perturb(weigh, x).equal(x)
     with torch.autocast('cpu', torch.float16): assert (objective.perturb(weigh, x)-x).abs().max()>.02

@@ -51,31 +51,48 @@ def test_outputs_are_stored_and_belong_to_everyone(path):
     assert any(k=='image/png' for c in cells for o in c['outputs'] for k in o.get('data', {})), 'no picture: on GitHub nobody sees a widget'
 
 def exercises():
-    "(chapter, key, what the chapter imports and what it defines above, hint and solution)"
+    "(chapter, the call, what the chapter imports and what it defines above)"
     for p in chapters:
-        above = [n for c in code(p) for n in ast.walk(ast.parse(source(c))) if isinstance(n, (ast.Import,ast.ImportFrom))]
-        for c in code(p):
-            tree = ast.parse(source(c))
+        trees = [ast.parse(source(c)) for c in code(p)]
+        above = [n for t in trees for n in ast.walk(t) if isinstance(n, (ast.Import,ast.ImportFrom))]
+        for tree in trees:
             for n in ast.walk(tree):
-                if isinstance(n, ast.Call) and getattr(n.func, 'id', '')=='exercise':
-                    kw = {k.arg:ast.literal_eval(k.value) for k in n.keywords}
-                    yield p,ast.literal_eval(n.args[0]),list(above),kw
+                if isinstance(n, ast.Call) and getattr(n.func, 'id', '')=='exercise': yield p,n,list(above)
             above += [n for n in tree.body if isinstance(n, (ast.ClassDef,ast.FunctionDef))]
 
 def test_there_are_exercises(): assert {number(p) for p,*_ in exercises()}==set(range(1, 13))
 
-@pytest.mark.parametrize('path,key,above,kw', list(exercises()), ids=[f'{number(p)}-{k}' for p,k,*_ in exercises()])
-def test_the_folded_solution_is_right(path, key, above, kw, capsys):
-    from robustfm.teach import course
-    assert kw.get('hint') and kw.get('solution'), f'{key}: a hint and a solution, folded'
-    space,made = {},[]
+@pytest.mark.parametrize('path,call,above', list(exercises()), ids=[f'{number(p)}-{c.args[0].value}' for p,c,_ in exercises()])
+def test_a_chapter_names_an_exercise_and_its_solution_is_right(path, call, above):
+    "The cell that everybody sees says `exercise('pgd')` and no more; what is folded there runs in the chapter as it stands"
+    from robustfm.teach import checkers
+    assert len(call.args)==1 and not call.keywords, 'task, hint and solution stand in 42_checks, not above the reader\'s empty cell'
+    e,space = checkers[call.args[0].value],{}
+    assert e.hint and e.text() and e.task!=e.key
     exec('from robustfm.all import *\nfrom robustfm.teach import *', space)
     for n in above: # what the chapter defined before; a default may need a value that only a run has
         try: exec(compile(ast.Module([n], []), path.name, 'exec'), space)
         except NameError: continue
-    exec(kw['solution'], space)
-    made = [n.name for n in ast.parse(kw['solution']).body if isinstance(n, (ast.FunctionDef,ast.ClassDef))]
-    assert any(course.check(key, space[n]) for n in made), capsys.readouterr().out
+    exec(e.text(), space)
+    made = [n.name for n in ast.parse(e.text()).body if isinstance(n, (ast.FunctionDef,ast.ClassDef))]
+    assert e.told(space[made[-1]])[0], e.told(space[made[-1]])
+
+@each
+def test_the_book_tells_demonstrations_from_tries(path):
+    "What the chapter defines itself is demonstrated; `check` gets what the reader writes, which as it stands is empty"
+    from robustfm.teach import checkers
+    empty = lambda n: isinstance(n.body[-1], ast.Expr) or all(isinstance(f.body[-1], ast.Expr) or f.name=='__init__' for f in n.body if isinstance(f, ast.FunctionDef))
+    trees = [ast.parse(source(c)) for c in code(path)]
+    stubs = {n.name for t in trees for n in t.body if isinstance(n, (ast.FunctionDef,ast.ClassDef)) and empty(n)}
+    doors = {'check':1} | {f'check_{k}':0 for k in checkers}
+    given = [n.args[doors[n.func.id]] for t in trees for n in ast.walk(t) if isinstance(n, ast.Call) and getattr(n.func, 'id', '') in doors]
+    assert given and all(isinstance(a, ast.Name) and a.id in stubs for a in given)
+
+@each
+def test_no_answer_stands_in_the_cell_after_its_question(path):
+    "What `reveal` is given is computed"
+    calls = [n for c in code(path) for n in ast.walk(ast.parse(source(c))) if isinstance(n, ast.Call) and getattr(n.func, 'id', '')=='reveal']
+    assert calls and not [n.args[0].value for n in calls if isinstance(n.args[1], ast.Constant)]
 
 @pytest.mark.slow
 def test_a_newcomer_gets_the_course(tmp_path):

@@ -88,8 +88,8 @@ def test_work_is_capped():
 def test_it_says_that_it_works():
     go = threading.Event()
     e = w.explore(lambda v: line(v*go.wait(60)), v=(0.,1.,.1,0.)); e._ask()
-    until(lambda: 'working' in e.status.value and e.button.layout.visibility is None)
-    go.set(); e.set(); assert e.status.value=='' and e.button.layout.visibility=='hidden'
+    until(lambda: 'working' in e.status.value and e.button.layout.display is None)
+    go.set(); e.set(); assert e.status.value=='' and e.button.layout.display=='none'
 
 @pytest.mark.parametrize('error,says', [(ValueError(evil), '&lt;img'), (RuntimeError('a\nstack'), 'could not be drawn: a (RuntimeError)'), (ZeroDivisionError(), 'could not be drawn'), (torch.OutOfMemoryError('x'), 'fewer images')])
 def test_what_goes_wrong_is_one_escaped_sentence(error, says):
@@ -107,13 +107,13 @@ def test_networks_and_dice_are_left_alone():
     assert all(torch.equal(v, state[k]) for k,v in clf.state_dict().items())
 
 def test_what_a_reader_does_in_the_figure_arrives():
-    e = w.embedding_explorer(encoder(), test[:60]); e._first()
+    e = w.embedding_explorer(encoder(), test[:60]); e.first()
     e._event(dict(new=dict(type='select', points=[3,5]))); e.set()
     assert e.state['selected']==(3,5) and any('selected (2)'==t.name for t in e.figure.data)
     e._event(dict(new=dict(type='select', points=[]))); e.set()          # an empty selection
     assert e.error is None and e.state['selected']==()
     e.set(look_at=3); assert f'selected ({int((test.y[:60]==3).sum())})' in [t.name for t in e.figure.data]     # by keyboard: a class
-    e._event(dict(new=dict(type='click', point=7, x=0, y=0))); e.set(); assert e.state['selected']==(7,) and e.controls['look_at'].value is None
+    e._event(dict(new=dict(type='click', point=7, x=0, y=0))); e.set(); assert e.state['selected']==(7,) and e.controls['look_at'].value=='lasso' and e.controls['look_at'].label=='the lasso'
     e = w.invariance_explorer(encoder(), test[:8]); e.set(mode='circle')
     e._event(dict(new=dict(type='drag', shape=4, x=-1., y=0.))); e.set()
     assert e.state['circle'][1][1]==180. and e.values['point']=='view 1 of 2' and e.error is None
@@ -127,18 +127,18 @@ def test_guesses_by_click_and_by_key(runs):
 def test_a_run_or_an_encoder_can_be_attacked(runs):
     "With a head fitted on images that are not shown"
     e = w.attack_explorer({'run':open_run(runs/'a'), 'net':encoder()}, test[:80])
-    assert e._first() is not None and e.controls['image'].max==39, e.error
+    assert e.first() is not None and e.controls['image'].max==39, e.error
 
 @pytest.mark.parametrize('x', [torch.rand(1,1,8,8), torch.rand(3,3,224,224), (torch.rand(5,3,32,32)*255).byte()], ids=['one grey','224','bytes'])
 def test_any_images(x):
     net = Encoder(tiny(x.shape[1], width=4)).eval()
     clf = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten(), torch.nn.Linear(16*x.shape[1], 7))
-    assert w.attack_explorer(clf, x)._first() is not None
-    if len(x)>1: assert w.embedding_explorer(net, x)._first() is not None and w.pgd_stepper(net, x)._first() is not None
+    assert w.attack_explorer(clf, x).first() is not None
+    if len(x)>1: assert w.embedding_explorer(net, x).first() is not None and w.pgd_stepper(net, x).first() is not None
 
 def test_ten_thousand_images():
     e = w.embedding_explorer(encoder(), Images(test.x.repeat(19,1,1,1), test.y.repeat(19)))
-    assert e._first() is not None, e.error
+    assert e.first() is not None, e.error
 
 @pytest.mark.parametrize('make,says', [
     (lambda r: w.embedding_explorer({'x':dict(z=np.full((9,4),np.nan))}, test[:9]), 'NaN'), (lambda r: w.embedding_explorer(encoder(), test[:1]), 'two images'),
@@ -148,7 +148,7 @@ def test_ten_thousand_images():
     (lambda r: w.attack_explorer(encoder(), test.x), 'no classes'), (lambda r: w.embedding_explorer(elsewhere(), test[:9]), 'on cpu and meta'), (lambda r: w.pgd_stepper(elsewhere(), test[:9]), 'move the whole'), (lambda r: w.attack_explorer(torch.nn.Sequential(elsewhere()), test[:9]), 'move the whole'),
     (lambda r: w.attack_explorer(encoder(), shapes(9)), 'images must be'), (lambda r: w.compare_runs(r/'nowhere'), 'not a run folder')])
 def test_bad_input_is_one_sentence(runs, make, says):
-    e = make(runs); e._first(); said = w._sentence(e.error)
+    e = make(runs); e.first(); said = w._sentence(e.error)
     assert says in said and '\n' not in said and html.escape(says) in e.status.value and e.plot.layout.display=='none'
     assert [d.get('text/plain') for d in displayed(e)]==[w._sentence(e.error),'']
 
@@ -159,23 +159,23 @@ def test_a_call_that_is_wrong_stays_an_error():
 def test_umap_needs_points_and_is_the_same_twice():
     e = w.embedding_explorer(encoder(), test[:4]); e.set(basis='UMAP'); assert 'five images' in str(e.error)
     e = w.embedding_explorer(encoder(), test[:40]); e.cap = 300; e.set(basis='UMAP'); a = np.array(e.figure.data[-1].x)
-    e = w.embedding_explorer(encoder(), test[:40]); e.cap = 300; e.set(basis='UMAP'); assert np.allclose(a, e.figure.data[-1].x)
+    e = w.embedding_explorer(encoder(), test[:40]); e.cap = 300; e.set(basis='UMAP'); assert np.allclose(a, e.figure.data[-1].x, equal_nan=True)
 
 def test_a_run_half_written_can_be_compared_and_followed(runs, tmp_path):
     r = Run(tmp_path/'half'); r.write('config.json', dict(objective=dict(name=evil), epochs=9))
     (r.path/'history.jsonl').write_text('{"epoch":0,"step":1,"progress":0.1,"seconds":1.0,"lr":0.1,"loss":3.0}\n{"epoch":1,"st')
-    e = w.compare_runs(r, open_run(runs/'a')); assert e._first() is not None, e.error
-    live = w.Live(every=.05); live(r); until(lambda: live.figure is not None); live._stop(); live.thread.join(60)
-    assert len(live.figure.data) and live.says.value=='stopped'
+    e = w.compare_runs(r, open_run(runs/'a')); assert e.first() is not None, e.error
+    live = w.Live(every=.05); live(r); until(lambda: live.board.figure is not None); live.stop(); live.thread.join(60)
+    assert len(live.board.figure.data) and live.board.says.value=='stopped'
 
 def test_the_stop_button_ends_a_training_cleanly(tmp_path):
     live = w.Live(every=0.); seen = []
     def show(h):
         seen.append(len(h))
-        if len(h)==2: live._stop()                                       # a click
+        if len(h)==2: live.stop()                                       # a click
         return live(h)
     h = pretrain(SimCLR(Encoder(tiny(width=8)), views(flip=0), bn='clean'), Batches(train[:256], bs=128), epochs=9, opt='adam', run=tmp_path/'r', show=show)
-    assert len(h)==2 and open_run(tmp_path/'r').checkpoint.exists() and live.button.disabled
+    assert len(h)==2 and open_run(tmp_path/'r').checkpoint.exists() and live.board.button.disabled
     assert len(pretrain(SimCLR(Encoder(tiny(width=8)), views(flip=0), bn='clean'), Batches(train[:256], bs=128), epochs=9, opt='adam', run=tmp_path/'r', show=False))==9
 
 def test_the_script_of_a_figure_is_a_file_beside_the_modules():

@@ -8,14 +8,15 @@ __all__ = ['RoCL']
 # %% ../../nbs/108_rocl.ipynb #287ad59c
 import torch
 from ..attacks import Linf,PGD
-from ..losses import cosines,nt_xent
-from .ainfonce import anchored
+from ..losses import nt_xent
+from .ainfonce import anchored,contrast_pairs,cosines
 from ..tools import evaluating
 from ..objective import Objective
 
 # %% ../../nbs/108_rocl.ipynb #6a53e3c4
-class RoCL(Objective):
+class RoCL(Objective, look='#005D44', cost=lambda k: 2*k+10):
     "Two views of an image and the worst case of one of them must recognise each other in the batch"
+    side_by_side = True
     def __init__(self,
         net,                                # `Encoder`; one branch is enough
         augment,                            # `views()`
@@ -28,13 +29,14 @@ class RoCL(Objective):
     ):
         super().__init__(net, augment, attack)
         self.t,self.lam,self.detach,self.asym,self.bn = t,lam,detach,asym,bn
+        self.side_by_side = getattr(asym, 'side_by_side', asym is None)
 
-    def pair(self, *z): return nt_xent(*z, t=self.t, sim=anchored if self.detach else cosines)
-    def contrast(self, adv, *nat): return self.asym(adv, *nat, t=self.t) if self.asym else self.pair(adv, *nat)
+    def pair(self, *z): return contrast_pairs(*z, t=self.t, sim=anchored if self.detach else cosines)
+    def contrast(self, *z): return self.asym(*z, t=self.t) if self.asym else self.pair(*z)
 
     def terms(self, x, y=None):
         v1,v2 = self.augment(x),self.augment(x)
-        with evaluating(self), torch.no_grad(): z2 = self.net(v2, bn=self.bn)      # does not move during the attack
-        a = self.perturb(lambda a: nt_xent(*self.net.embed(a, bn=self.bn), z2, t=self.t), v1)
-        za,z1,z2 = self.net.embed(a, v1, v2, bn=self.bn)                           # one pass: clean and adversarial share statistics
+        with evaluating(self), torch.no_grad(): z2 = self.net(v2, bn=self.bn)   # still in the attack
+        a = self.perturb(lambda a: nt_xent(self.net(a, bn=self.bn), z2, t=self.t), v1)
+        za,z1,z2 = self.net.embed(a, v1, v2, bn=self.bn)                        # one pass, shared statistics
         return dict(contrast=2*self.contrast(za, z1, z2), instance=self.pair(za, z2)/self.lam)

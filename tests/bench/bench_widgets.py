@@ -16,7 +16,7 @@ floor = {'kernel | attack: ε, one image, 5 steps':500, 'kernel | embedding: che
 
 def median(e, moves):
     "Milliseconds, median over the moves"
-    e._first(); e.latency.clear()
+    e.first(); e.latency.clear()
     for m in moves: e.set(**m); assert e.error is None, e.error
     return 1000*statistics.median(e.latency)
 
@@ -46,7 +46,7 @@ def screen(home, chromium):
     "In JupyterLab: from a key on a slider to the figure on the screen; the first paint of 50,000 points, and how evenly a pointer moves over them"
     from pages import browsing, lab, notebook
     from stage import explorers, many, setup
-    notebook(home/'two.ipynb', setup, explorers['attack'], many(50_000)+'\nc = cloud(); _ = c._first()', 'c')
+    notebook(home/'two.ipynb', setup, explorers['attack'], many(50_000)+'\nc = cloud(); _ = c.first()', 'c')
     after = """([i,key]) => new Promise((ok,no) => { const box = [...document.querySelectorAll('.robustfm-live')][i], d = box.querySelector('[data-drawn]'), n = d.dataset.drawn, t = performance.now();
         new MutationObserver((_,o) => { if (d.dataset.drawn!==n) { o.disconnect(); requestAnimationFrame(() => ok(performance.now()-t)) } }).observe(d, {attributes: true});
         setTimeout(() => no(new Error(`explorer ${i} was not drawn anew within a minute of ${key}`)), 60000);

@@ -64,11 +64,11 @@ class Clock:
 def train_on(objective, opt, batches, s, first, last):
     "Epochs `first` … `last`-1 of the run; a `Clock` of all of it, one of choosing"
     all_,choosing = Clock(),Clock()
-    if hasattr(batches, 'choose'):
-        choose = batches.choose
+    if hasattr(batches, 'select'):
+        select = batches.select
         def timed(e):
-            with choosing: return choose(e)
-        batches.choose = timed
+            with choosing: return select(e)
+        batches.select = timed
     with all_:
         for st in steps(objective, batches, opt, s['epochs'], warmup_cosine(s['lr'], s['epochs']), engine(s['precision']), (first,0,0)):
             if st.i==st.n-1 and st.epoch==last-1: break

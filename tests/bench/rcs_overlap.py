@@ -15,9 +15,8 @@ from robustfm.attacks import Linf,PGD
 from robustfm.augment import views
 from robustfm.data import Batches
 from robustfm.datasets import cifar10
-from robustfm.tools import seeded,to_float
 from robustfm.methods.acl import ACL
-from robustfm.methods.rcs import Head,RCS,_still
+from robustfm.methods.rcs import RCS
 from robustfm.models import Encoder,resnet18,tiny
 from robustfm.train import engine,optimizer,steps
 
@@ -26,8 +25,8 @@ setup = dict(network='resnet18', batches=64, bs=16, valid=32, fraction=.2, warmu
 
 def picks(rcs, table, epoch, mode, draw):
     "The mini-batches that `mode` picks from `table`, in order, its attacks beginning where `draw` says"
-    rcs.mode,head = mode,Head(rcs.objective.net)
-    with _still(rcs.objective, head), seeded((rcs.seed, epoch, 'valid', draw,), head.device), torch.no_grad(): return rcs.greedy(head, table)
+    rcs.mode = mode
+    return rcs.greedy(table, epoch, 'valid', draw)
 
 def measure(s, seed):
     "One seed"
@@ -40,14 +39,14 @@ def measure(s, seed):
     for st in steps(o, Batches(first, s['warmup_bs'], seed), optimizer(o, 'adam', 1e-3), 1, accelerator=engine(s['precision'])): pass
     o.attack = PGD(Linf(8/255), alpha=2/255, steps=5)
     rcs = RCS(o, some, valid, s['fraction'], 0, bs=s['bs'], rd_steps=s['rd_steps'], precision=s['precision'], seed=seed)
-    def table(k): rcs.attack_steps = k; return rcs.table(0)[0]
+    def table(k): rcs.attack_steps = k; return rcs.table(0)
     five = table(5)
     chosen,rec = {},{}
     for name,how in dict(faithful=(five,'faithful',0), again=(five,'faithful',1), fast=(five,'fast',0), two_steps=(table(2),'fast',0), one_step=(table(1),'fast',0)).items():
         chosen[name],rec[name] = picks(rcs, how[0], 0, *how[1:])
     share = lambda a: round(len(set(chosen[a])&set(chosen['faithful']))/len(chosen[a]), 3)
     return dict(seed=seed, loss=round(float(st.loss), 3), picks=len(chosen['fast']), fast=share('fast'), two_steps=share('two_steps'), one_step=share('one_step'), floor=share('again'), chance=round(len(chosen['fast'])/len(five), 3),
-                drift={k:r['drift'] for k,r in rec.items()}, certain=rec['fast']['certain'], divergence=[rec['faithful'][f'divergence_{k}'] for k in ('before','after','random')], chosen=chosen)
+                divergence=[rec['faithful'][f'divergence_{k}'] for k in ('before','after','random')], chosen=chosen)
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -47,7 +47,46 @@ def lasso(page):
         drag(page, (x-d,y-d), (x+d,y-d), (x+d,y+d), (x-d,y+d), (x-d,y-d))
     return act
 
-def says(box, text): box.locator('.gtitle, .legendtext, .annotation-text').filter(has_text=text).first.wait_for(state='attached', timeout=20000)
+def says(box, text): box.locator('.robustfm-title, .gtitle, .legendtext, .annotation-text').filter(has_text=text).first.wait_for(state='attached', timeout=20000)
+
+def chosen(label, option):
+    "Choose from a menu, behind `more` or in front"
+    def act(box):
+        more = box.locator('button.widget-toggle-button', has_text='more')
+        menu = box.locator('.widget-dropdown', has_text=label).locator('select')
+        if not menu.count() or not menu.first.is_visible(): more.click()
+        menu.first.wait_for(state='visible')
+        menu.first.select_option(option)
+    return act
+
+def behave(page):
+    "Every control of ours has a name and keeps its keys from JupyterLab"
+    bad = page.evaluate("""() => [...document.querySelectorAll('.robustfm-live :is(select, button, input, [contenteditable], .noUi-handle)')]
+        .filter(c => c.dataset.lmSuppressShortcuts !== 'true' || !(c.ariaLabel || c.labels?.[0]?.textContent.trim())).map(c => c.outerHTML.slice(0, 200))""")
+    assert bad==[], bad[:3]
+
+def fits(page, width):
+    "No explorer is wider than its place, where it is looked at: JupyterLab draws what comes into sight"
+    for i in range(page.locator('.robustfm-live').count()):
+        box = page.locator('.robustfm-live').nth(i)
+        box.scroll_into_view_if_needed()
+        page.wait_for_timeout(700)
+        sizes = box.evaluate("e => [...e.querySelectorAll('.js-plotly-plot')].map(p => [p.parentElement.scrollWidth, p.parentElement.clientWidth])")
+        assert not [s for s in sizes if s[0]>s[1]+1 and s[1]>0] or i==names.index('compare'), (width,i,sizes)   # a table is moved sideways
+
+def keys_stay(page, box):
+    "d d on a slider deletes no cell, and an arrow moves a menu"
+    cells = lambda: page.evaluate('() => window.jupyterapp.shell.currentWidget.content.widgets.length')
+    n = cells()
+    handle = box.locator('.noUi-handle').first
+    handle.focus()
+    for key in 'ddbax': handle.press(key)
+    assert cells()==n
+
+def modebar(page):
+    "What may be done with a figure: nothing that sends it away"
+    titles = set(page.evaluate("() => [...document.querySelectorAll('.robustfm-live .modebar-btn')].map(b => b.dataset.title)"))
+    assert titles and titles<={'Download plot as a PNG','Download plot as a png','Zoom','Pan','Lasso Select','Box Select','Reset axes'}, titles
 
 def pictured(page, where):
     "A picture of each, and something on it"
@@ -68,24 +107,29 @@ def test_jupyterlab(stage, chromium):
         for i in range(12): assert page.explorer(i).is_visible()
         assert page.page.evaluate('() => [...document.querySelectorAll(".jp-OutputArea-child")].filter(o => o.querySelector(":scope > .jp-RenderedImage") && o.offsetParent).length')==0, 'a twin shows beside its living widget'
         pictured(page, 'lab')
+        behave(page.page)
+        modebar(page.page)
+        keys_stay(page.page, page.explorer(0))
         contexts = '() => [...document.querySelectorAll("canvas")].filter(c => /gl-canvas-(context|focus)/.test(c.className) && c.isConnected).length'
         assert 0<page.page.evaluate(contexts)<=4
 
         says(moved(page, 'attack', slide(page, 'ε × 255', -300)), 'no pixel changed by more than 0.0/255')
-        moved(page, 'dual_bn', press('ArrowRight', 3)); says(moved(page, 'stepper', press('ArrowLeft', 2)), 'Step 3 of 5'); says(moved(page, 'coreset', press('ArrowRight')), 'Epoch 2')
+        moved(page, 'dual_bn', press('ArrowRight', 3)); says(moved(page, 'stepper', press('ArrowRight', 2)), 'Step 2 of 5'); says(moved(page, 'coreset', press('ArrowRight')), 'Epoch 2')
         moved(page, 'robustness', lambda b: b.locator('option', has_text='ACL').click())
-        moved(page, 'compare', lambda b: b.locator('select').first.select_option('overlay: loss'))
+        moved(page, 'compare', chosen('show', 'overlay: loss'))
         says(moved(page, 'embedding', lasso(page)), 'selected (')
         time.sleep(1); says(page.explorer(names.index('embedding')), 'selected (')                   # and stays selected when it has been drawn
-        says(moved(page, 'embedding', lambda b: b.locator('select').last.select_option('class 3')), 'nearest to the first, attacked')
-        moved(page, 'coreset', lambda b: b.locator('select').first.select_option('guess which'))
+        says(moved(page, 'embedding', chosen('look at', 'class 3')), 'nearest to the first, attacked')
+        moved(page, 'coreset', chosen('view', 'guess which'))
         says(moved(page, 'coreset', lambda b: b.locator('.nsewdrag').first.click(position=dict(x=60, y=60))), 'You have picked 1')
-        moved(page, 'invariance', lambda b: b.locator('select').first.select_option('circle'))
+        moved(page, 'invariance', chosen('mode', 'circle'))
         def pull(box): x,y = middle(box.locator('.shapelayer path').first); drag(page, (x,y), (x-40,y-90))
         moved(page, 'invariance', pull)
         assert page.page.locator('.robustfm-bad', has_text='NaN').count()==1 and page.page.locator('text=Traceback').count()==0
         names_are_text(page.page)
 
+        again(page)
+        narrow(page)
         page.run('docmanager:save'); page.page.wait_for_function('() => !window.jupyterapp.shell.currentWidget.context.model.dirty')
         saved((stage/'nine.ipynb').read_text(encoding='utf-8'), stage/'nine.html', page)
         page.run('notebook:run-cell', -1); page.drawn(13, timeout=90000)                             # a training, and its Stop while it runs
@@ -116,12 +160,43 @@ def sent_around(path, page):
     alone.page.locator('input[type=range]').press('ArrowRight'); says(alone.page, 'no pixel changed by more than 64.0/255')
     assert alone.outside==[] and alone.errors==[]
 
+def again(page):
+    "A cell run again leaves no widget more, in the kernel or in the page, than it found"
+    counts = []
+    for _ in range(3):
+        n = page.page.evaluate('() => document.querySelectorAll(".robustfm-live").length')
+        page.run('notebook:run-cell', 1); page.drawn(0)
+        page.page.wait_for_timeout(1500)
+        counts.append(page.page.evaluate('() => { const m = window.jupyterapp.shell.currentWidget.context.sessionContext.session.kernel; return m._comms?.size ?? -1 }'))
+        assert page.page.evaluate('() => document.querySelectorAll(".robustfm-live").length')==n
+    assert counts[1]==counts[2], counts
+
+def narrow(page):
+    "At 1024×768, light and dark: nothing is cut, and what is said can be read"
+    page.page.set_viewport_size(dict(width=1024, height=768))
+    page.page.wait_for_timeout(2500)
+    fits(page.page, 1024)
+    page.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
+    page.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
+    page.page.wait_for_timeout(2500)
+    assert page.page.locator('.robustfm-bad').first.evaluate(contrast)>=4.5
+    pictured(page, 'dark')
+    page.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
+    page.page.set_viewport_size(dict(width=1280, height=1400))
+    page.page.wait_for_timeout(2000)
+
+contrast = """e => {
+    const light = c => c.match(/[\\d.]+/g).slice(0, 3).map(v => v/255).map(v => v <= .03928 ? v/12.92 : ((v + .055)/1.055)**2.4).reduce((s, v, i) => s + v*[.2126, .7152, .0722][i], 0)
+    let b = e; while (b && /rgba\\(.*, 0\\)|transparent/.test(getComputedStyle(b).backgroundColor)) b = b.parentElement
+    const [x, y] = [light(getComputedStyle(e).color), light(getComputedStyle(b ?? document.body).backgroundColor)]
+    return (Math.max(x, y) + .05)/(Math.min(x, y) + .05) }"""
+
 def test_voila(stage, chromium):
     with voila(stage, 'demo.ipynb') as base, browsing(chromium, base) as page:
         page.page.goto(base, wait_until='domcontentloaded'); all_drawn(page)
         assert page.page.locator('.jp-InputArea-editor:visible').count()==0, 'code shows'
-        moved(page, 'attack', slide(page, 'ε × 255', -300)); says(moved(page, 'stepper', press('ArrowLeft')), 'Step 4 of 5'); moved(page, 'coreset', press('ArrowRight')); moved(page, 'dual_bn', press('ArrowRight'))
-        moved(page, 'robustness', lambda b: b.locator('option', has_text='ACL').click()); moved(page, 'compare', lambda b: b.locator('select').first.select_option('overlay: loss'))
-        moved(page, 'invariance', lambda b: b.locator('select').first.select_option('circle')); says(moved(page, 'embedding', lasso(page)), 'selected (')
+        moved(page, 'attack', slide(page, 'ε × 255', -300)); says(moved(page, 'stepper', press('ArrowRight')), 'Step 1 of 5'); moved(page, 'coreset', press('ArrowRight')); moved(page, 'dual_bn', press('ArrowRight'))
+        moved(page, 'robustness', lambda b: b.locator('option', has_text='ACL').click()); moved(page, 'compare', chosen('show', 'overlay: loss'))
+        moved(page, 'invariance', chosen('mode', 'circle')); says(moved(page, 'embedding', lasso(page)), 'selected (')
         pictured(page, 'voila'); names_are_text(page.page)
         assert page.outside==[] and page.errors==[]

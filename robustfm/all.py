@@ -43,15 +43,17 @@ from .demonstration import *
 
 __all__ = '''
     Images Batches contact_sheet digits shapes cifar10 cifar100 stl10 imagenet32 imagenet images
+    photos datasets
     Encoder DualBN split_bn projector tiny resnet18 resnet34 resnet50 wrn28_10
     views crop_flip to_float evaluating frozen Table
     PGD Linf L2 L1 fgsm nt_xent rows kl cos
     Objective SimCLR ACL AIR sir air released_kl DynACL strength_at weight_at
     AdvCL pseudo_labels high_frequency AInfoNCE a_infonce Asymmetric DeACL RoCL
     RCS Random divergence step_cost counted forecast ledger speedup
-    pretrain steps optimizer open_run finetune semi_supervised lp_aft SLF ALF AFF Classifier accuracy select_model
+    pretrain steps optimizer open_run finetune semi_supervised lp_aft SLF ALF AFF
+    Classifier accuracy select_model
     evaluate robustness_curve load_report standard_error
-    recipe run_recipe reference_results measured gain load_released
+    recipe run_recipe reference_results measured gain pretrained load_released
     curve_figure history_figure views_figure tradeoff_figure static independence norm_statistics
     attack_explorer pgd_stepper coreset_explorer embedding_explorer robustness_explorer
     invariance_explorer dual_bn_explorer live compare_runs explore demo

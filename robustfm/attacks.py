@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['starts', 'Linf', 'L2', 'L1', 'gradient', 'PGD', 'fgsm', 'ce_loss', 'odds_loss', 'correct',
-           'worst_case']
+           'loud', 'loud_odds', 'worst_case']
 
 # %% ../nbs/06_attacks.ipynb #c1607b07
 from dataclasses import dataclass,fields
@@ -210,6 +210,21 @@ def _tried(clf, loss, a, y, i, move, missing):
         g = _unit(gradient(l, a, missing)) if move else None
     return z.detach(),l.detach(),g
 
+# %% ../nbs/06_attacks.ipynb #f9603381
+def loud(
+    z, # logits (N,C)
+):     # logits that span 10 at least; two classes need none of this
+    "Logits scaled up where they are small, so that cross-entropy tells the best other class from the rest"
+    if z.shape[1]<3: return z
+    def span(z): return z.amax(1, keepdim=True)-z.amin(1, keepdim=True)
+    low = z-z.amax(1, keepdim=True)                         # first to zero: logits may lie around 10,000
+    low = low*(10/span(z).clamp_min(1e-37)).clamp(1, 1e37).detach()     # then near 10: 1e-30 has no square
+    return torch.where(span(z)<10, low*(10/span(low).clamp_min(1e-30)), z)
+
+def loud_odds(z, y, i=None):
+    "Log-odds against the label, of loud logits (N,)"
+    return odds_loss(loud(z), y)
+
 # %% ../nbs/06_attacks.ipynb #d8db2c26
 @torch.inference_mode(False)
 def worst_case(
@@ -217,7 +232,7 @@ def worst_case(
     x:torch.Tensor, # (N,C,H,W) in [0,1], classified rightly
     y:torch.Tensor, # (N,)
     attack:PGD,
-    loss=odds_loss, # (logits, labels, positions in the batch) → one number an image; it is maximised
+    loss=loud_odds, # (logits, labels, positions in the batch) → one number an image; it is maximised
     missing='error',# see `gradient`
 ):                  # (N,) bool, still right; (N,C,H,W), the worst neighbour found of each image
     "Which images keep their label at every point of an attack"

@@ -124,7 +124,7 @@ def build(
         made = dict(ACL=ACL, DynACL=DynACL, AdvCL=AdvCL, AInfoNCE=AInfoNCE, RoCL=RoCL)
         return made[r['method']](net, _augmentation(r), **kw)
     if teacher is None:
-        raise ValueError("DeACL needs a teacher: build(..., teacher=) an encoder trained without attacks")
+        raise ValueError("DeACL learns from a teacher: build(..., teacher=) an encoder without attacks")
     return DeACL(net, teacher, _augmentation(r), **kw)
 
 # %% ../nbs/209_recipes.ipynb #fed979ac

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['attack_kinds', 'ensembles', 'margin_loss', 'dlr_loss', 'Kind', 'attack_kind', 'Attack',
-           'survivors', 'loud', 'loud_odds', 'named_attacks', 'all_attacks']
+           'survivors', 'named_attacks', 'all_attacks']
 
 # %% ../nbs/205_searches.ipynb #dc5b089a
 import math,re
@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from typing import Any,Callable
 import torch
 from torch import nn
-from .attacks import PGD,Linf,correct,odds_loss,worst_case
+from .attacks import Linf,PGD,correct,loud,loud_odds,odds_loss,worst_case
 
 # %% ../nbs/205_searches.ipynb #307bb408
 def margin_loss(
@@ -128,20 +128,6 @@ def survivors(
     return ok,adv
 
 # %% ../nbs/205_searches.ipynb #44ffd0bb
-def loud(
-    z, # logits (N,C)
-):     # logits that span 10 at least; two classes need none of this
-    "Logits scaled up where they are small, so that cross-entropy tells the best other class from the rest"
-    if z.shape[1]<3: return z
-    def span(z): return z.amax(1, keepdim=True)-z.amin(1, keepdim=True)
-    low = z-z.amax(1, keepdim=True)                         # first to zero: logits may lie around 10,000
-    low = low*(10/span(z).clamp_min(1e-37)).clamp(1, 1e37).detach()     # then near 10: 1e-30 has no square
-    return torch.where(span(z)<10, low*(10/span(low).clamp_min(1e-30)), z)
-
-def loud_odds(z, y, i=None):
-    "Log-odds against the label, of loud logits (N,)"
-    return odds_loss(loud(z), y)
-
 def _steps(a): return a.steps
 def _climbs(a): return a.restarts*(2*a.steps+1)
 def _each_target(a): return a.targets*_climbs(a)

@@ -20,11 +20,11 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import nn
-from .attacks import PGD,Linf,ce_loss,correct,worst_case
+from .attacks import Linf,PGD,ce_loss,correct,loud_odds,worst_case
 from .data import Batches,Pictures
 from .finetuning import Classifier
 from .models import DualBN,Encoder,trained
-from .searches import Attack,loud_odds
+from .searches import Attack
 from .tools import Table,fingerprints,generator,measuring,pixels,seeded
 
 # %% ../nbs/206_verdicts.ipynb #8cc90679
@@ -519,7 +519,7 @@ def _elsewhere(case):
     x,y,at = x[right],y[right],at[right]
     here   = case.ok[at].float().mean().item()
     with seeded(0, case.device):
-        beside = Attack('cw', case.ball, 5, alpha=case.ball.eps/2)(case.clf, x, y)[0].float().mean().item()
+        beside = Attack('cw', case.ball, 4, alpha=case.ball.eps/2)(case.clf, x, y)[0].float().mean().item()
     return here-beside, f'{here:.0%} of images survive, and {beside:.0%} of the means of two of them'
 
 def _blends(case):
@@ -570,7 +570,7 @@ def _radius(case):
          advice="cross-entropy is the wrong loss for this model: report 'cw20', 'dlr20' or 'autoattack'")
 def _losses(case):
     if not case.full:
-        more = case.lost(case.ok, case.after(case.ok, Attack('cw', case.ball, 5, alpha=case.ball.eps/2)))
+        more = case.lost(case.ok, case.after(case.ok, Attack('cw', case.ball, 4, alpha=case.ball.eps/2)))
         return more, f'five steps on the margin break {more:.1%} that the evaluation did not'
     other = case.after(case.base, *[Attack(k, case.ball, 20) for k in ('cw','dlr')[:1+(case.classes>3)]])
     case.tried.append(other)

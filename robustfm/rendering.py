@@ -13,35 +13,40 @@ from .tools import generator
 
 # %% ../nbs/02_rendering.ipynb #e81543aa
 def _line(x, y, a, b):
-    "Signed distance to the line through `a` and `b`, positive to the right of the way from `a` to `b`"
+    "Signed distance to the line from `a` to `b`, positive to its right"
     dx,dy = b[0]-a[0],b[1]-a[1]
     return (dy*(x-a[0]) - dx*(y-a[1]))/math.hypot(dx, dy)
 
 def _box(x, y, w, h): return torch.maximum(x.abs()-w, y.abs()-h)
 
+def _triangle(x, y):
+    sides = [x*math.sin(a) + y*math.cos(a) for a in (math.pi/3, -math.pi/3, math.pi)]
+    return torch.stack(sides).amax(0) - .5
+
 def _star(x, y, inner=.45):
-    r,a = torch.hypot(x, y),torch.atan2(x, y)                          # 0 is up
-    a   = ((a+math.pi/5) % (2*math.pi/5) - math.pi/5).abs()            # fold ten half-rays onto one
+    r,a = torch.hypot(x, y),torch.atan2(x, y) # 0 is up
+    a   = ((a+math.pi/5) % (2*math.pi/5) - math.pi/5).abs() # fold ten half-rays onto one
     c,s = math.cos(math.pi/5),math.sin(math.pi/5)
     return _line(r*a.sin(), r*a.cos(), (inner*s,inner*c), (0,1))
 
 def _heart(x, y):
     q,y = math.sqrt(.5),y+.15
-    u,v = q*(x+y),q*(y-x)                                              # axes along the heart's two sides
-    return torch.minimum(_box(u, v, .5, .5), torch.minimum(torch.hypot(u-.5,v), torch.hypot(u,v-.5))-.5)
+    u,v = q*(x+y),q*(y-x) # axes along the heart's two sides
+    lobes = torch.minimum(torch.hypot(u-.5, v), torch.hypot(u, v-.5)) - .5
+    return torch.minimum(_box(u, v, .5, .5), lobes)
 
 # %% ../nbs/02_rendering.ipynb #63e3be8f
-shape_kinds = dict(                                                    # content → signed distance, the shape reaches to about 1
+shape_kinds = dict( # content → signed distance, the shape reaches to about 1
     circle   = lambda x,y: torch.hypot(x, y) - .8,
     ring     = lambda x,y: (torch.hypot(x, y)-.7).abs() - .2,
     square   = lambda x,y: _box(x, y, .7, .7),
-    triangle = lambda x,y: torch.stack([x*math.sin(a) + y*math.cos(a) for a in (math.pi/3, -math.pi/3, math.pi)]).amax(0) - .5,
+    triangle = _triangle,
     star     = _star,
     cross    = lambda x,y: torch.minimum(_box(x, y, .85, .28), _box(x, y, .28, .85)),
     heart    = _heart,
     moon     = lambda x,y: torch.maximum(torch.hypot(x, y)-.85, .65-torch.hypot(x-.45, y)),
 )
-style_ranges = dict(                                                   # each factor is drawn uniformly from its range
+style_ranges = dict( # each factor is drawn uniformly from its range
     hue        = (0., 1.),      # of the shape, once round the colour circle
     light      = (.7, 1.),      # value of the shape's colour
     x          = (-.3, .3),     # centre, in half image widths, to the right
@@ -58,31 +63,43 @@ style_ranges = dict(                                                   # each fa
 
 # %% ../nbs/02_rendering.ipynb #6d275437
 def _hsv(h, s, v):
-    "Colour (…,3) of hue, saturation and value"
-    k = (torch.stack([h*6+n for n in (5,3,1)], -1)) % 6
-    return v[...,None]*(1 - s*torch.minimum(k, 4-k).clamp(0,1))
+    "Colour (n,3,1,1) of hue and value (n,1,1) and one saturation"
+    k = torch.stack([h*6+n for n in (5,3,1)], 1) % 6
+    return v[:,None]*(1 - s*torch.minimum(k, 4-k).clamp(0,1))
 
-def _render(content, style, size):
-    "One chunk: float (n,3,size,size)"
-    s    = {k:style[:,i,None,None] for i,k in enumerate(style_ranges)}                     # each (n,1,1)
-    r    = (torch.arange(size, device=style.device)+.5)*(2/size) - 1                       # pixel centres in (-1,1)
-    X,Y  = r[None,None,:],-r[None,:,None]                                                  # y is up
-    u,v  = (X-s['x'])/s['scale'],(Y-s['y'])/s['scale']
-    c,n  = s['angle'].cos(),s['angle'].sin()
-    u,v  = c*u+n*v,c*v-n*u                                                                 # in the shape's own axes
-    d    = torch.empty_like(u)
+def _covered(content, s, X, Y):
+    "Share of each pixel that lies inside the shape, (n,size,size)"
+    u,v = (X-s['x'])/s['scale'],(Y-s['y'])/s['scale']
+    c,n = s['angle'].cos(),s['angle'].sin()
+    u,v = c*u+n*v,c*v-n*u # in the shape's own axes
+    d   = torch.empty_like(u)
     for k,f in enumerate(shape_kinds.values()):
         i = (content==k).nonzero()[:,0]
         if len(i): d[i] = f(u[i], v[i])
-    cover = (.5 - d*s['scale']*size/2).clamp(0,1)[:,None]
-    wave  = 1 - s['stripes']*(.5+.5*torch.sin(5*math.pi*(s['tilt'].cos()*X + s['tilt'].sin()*Y)))
-    fore  = _hsv(style[:,0], .85, style[:,1])[...,None,None]
-    back  = _hsv(style[:,6], .6,  style[:,7])[...,None,None]*wave[:,None]
-    field = torch.randn(2*size, 2*size, generator=generator('grain')).to(style.device)
-    o     = (style[:,11]*(size*size-1)).long()
-    i,j   = (torch.arange(size, device=o.device) + t[:,None] for t in (o//size, o%size))
-    grain = field[i[:,:,None],j[:,None,:]]
-    return back.lerp(fore.expand_as(back), cover) + (s['noise']*grain)[:,None]
+    return (.5 - d*s['scale']*X.numel()/2).clamp(0,1)
+
+def _striped(s, X, Y):
+    "How much light the stripes leave the background, (n,size,size)"
+    across = s['tilt'].cos()*X + s['tilt'].sin()*Y
+    return 1 - s['stripes']*(.5+.5*torch.sin(5*math.pi*across))
+
+def _grain(place, size):
+    "Windows (n,size,size) of one fixed field of noise"
+    field = torch.randn(2*size, 2*size, generator=generator('grain')).to(place.device)
+    o     = (place*(size*size-1)).long()
+    i,j   = (torch.arange(size, device=o.device) + t for t in (o//size,o%size))
+    return field[i.mT,j]
+
+def _render(content, style, size):
+    "One chunk: uint8 (n,3,size,size)"
+    s    = dict(zip(style_ranges, style.T[...,None,None])) # each (n,1,1)
+    r    = (torch.arange(size, device=style.device)+.5)*(2/size) - 1 # pixel centres in (-1,1)
+    X,Y  = r[None,None,:],-r[None,:,None] # y is up
+    fore = _hsv(s['hue'], .85, s['light'])
+    back = _hsv(s['back_hue'], .6, s['back_light'])*_striped(s, X, Y)[:,None]
+    x    = back.lerp(fore.expand_as(back), _covered(content, s, X, Y)[:,None])
+    x    = x + (s['noise']*_grain(s['grain'], size))[:,None]
+    return x.mul_(255).round_().clamp_(0,255).to(torch.uint8)
 
 # %% ../nbs/02_rendering.ipynb #2cbf0065
 def render_shapes(
@@ -90,13 +107,16 @@ def render_shapes(
     style,   # (N,12) the factors of `style_ranges`, in that order
     size=32, # pixels
 ):           # uint8 (N,3,size,size)
-    "Draw shapes: the same numbers always give the same picture, so one of them can be changed alone"
+    "Draw shapes: the same numbers give the same picture, so one of them can be changed alone"
     content,style = torch.as_tensor(content),torch.as_tensor(style).float()
-    if content.ndim!=1 or style.shape!=(len(content),len(style_ranges)): raise ValueError(f"render_shapes: content must be (N,) and style (N,{len(style_ranges)}), not {tuple(content.shape)} and {tuple(style.shape)}")
-    if len(content) and not 0<=int(content.min())<=int(content.max())<len(shape_kinds): raise ValueError(f"render_shapes: content must be 0 … {len(shape_kinds)-1}: {', '.join(shape_kinds)}")
-    n   = max(1, 2**19//size**2)                                       # images at a time: a few MB stay in the cache
-    res = [_render(c, s, size).mul_(255).round_().clamp_(0,255).to(torch.uint8) for c,s in zip(content.split(n), style.split(n))]
-    return torch.cat(res)
+    k,m = len(shape_kinds),len(style_ranges)
+    if content.shape!=style.shape[:1] or style.shape[1:]!=(m,):
+        given = f'{tuple(content.shape)} and {tuple(style.shape)}'
+        raise ValueError(f"render_shapes: content must be (N,) and style (N,{m}), not {given}")
+    if len(content) and not 0<=content.min()<=content.max()<k:
+        raise ValueError(f"render_shapes: content must be 0 … {k-1}: {', '.join(shape_kinds)}")
+    n = max(1, 2**19//size**2) # images at a time: a few MB stay in the cache
+    return torch.cat([_render(c, s, size) for c,s in zip(content.split(n), style.split(n))])
 
 def shapes(
     n=1000,  # how many
@@ -108,4 +128,5 @@ def shapes(
     content = torch.randint(len(shape_kinds), (n,), generator=g)
     lo,hi   = torch.tensor(list(style_ranges.values())).T
     style   = torch.rand(n, len(lo), generator=g)*(hi-lo) + lo
-    return Images(render_shapes(content, style, size), content, list(shape_kinds), 'shapes', content, style, list(style_ranges))
+    x       = render_shapes(content, style, size)
+    return Images(x, content, list(shape_kinds), 'shapes', content, style, list(style_ranges))

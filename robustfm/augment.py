@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import math
 import torch
 import torch.nn.functional as F
+from .tools import check_images,one_of,share
 
 # %% ../nbs/04_augment.ipynb #4f696f16
 def draw_crops(
@@ -20,14 +21,23 @@ def draw_crops(
     ratio, # smallest and largest width / height
 ):         # (N,4) top, left, height, width, whole pixels as floats
     "One random box for each image, distributed as torchvision's RandomResizedCrop draws them"
-    area,log = h*w*(scale[0] + (scale[1]-scale[0])*u[:10]),math.log(ratio[0]) + math.log(ratio[1]/ratio[0])*u[10:20]
-    cw,ch    = (area*log.exp()).sqrt().round(),(area/log.exp()).sqrt().round()
-    ok       = (cw>0) & (cw<=w) & (ch>0) & (ch<=h)
-    first    = (ok*torch.arange(10, 0, -1, device=u.device)[:,None]).argmax(0, keepdim=True)    # the earlier of two that fit
-    fh,fw    = min(h, round(w/ratio[0])),min(w, round(h*ratio[1]))                              # if none does: the largest allowed
-    cw,ch    = (torch.where(ok.any(0), c.gather(0, first)[0], f) for c,f in ((cw,fw),(ch,fh)))
-    top,left = (torch.where(ok.any(0), torch.minimum((r*(s-c+1)).floor(), s-c), ((s-c)/2).floor()) for r,s,c in ((u[20],h,ch),(u[21],w,cw)))
+    area = h*w*(scale[0] + (scale[1]-scale[0])*u[:10])
+    wide = (math.log(ratio[0]) + math.log(ratio[1]/ratio[0])*u[10:20]).exp()
+    cw,ch = (area*wide).sqrt().round(),(area/wide).sqrt().round()
+    fits = (cw>0) & (cw<=w) & (ch>0) & (ch<=h)
+    cw = _first(cw, fits, min(w, round(h*ratio[1])))
+    ch = _first(ch, fits, min(h, round(w/ratio[0])))
+    top,left = _place(u[20], h-ch, fits),_place(u[21], w-cw, fits)
     return torch.stack([top,left,ch,cw], 1)
+
+def _first(c, fits, largest):
+    "The first of ten (10,N) that fits; the largest that is allowed where none does"
+    rank = fits*torch.arange(10, 0, -1, device=c.device)[:,None]
+    return torch.where(fits.any(0), c.gather(0, rank.argmax(0, keepdim=True))[0], largest)
+
+def _place(u, free, fits):
+    "A whole number from 0 to `free`; the middle where nothing fitted"
+    return torch.where(fits.any(0), torch.minimum((u*(free+1)).floor(), free), (free/2).floor())
 
 # %% ../nbs/04_augment.ipynb #9995095f
 def resampling(
@@ -40,8 +50,8 @@ def resampling(
     k,o = torch.arange(n, device=start.device),torch.arange(m, device=start.device)[:,None]
     start,size = start[:,None,None],size[:,None,None]
     if flip is not None: o = o + flip[:,None,None]*(m-1-2*o)
-    c = start + (o+.5)*(size/m) - .5                                        # (N,m,1) where each output pixel looks
-    if mode=='bilinear' and n<=m:                                           # never shrinks: two neighbours, inside the box
+    c = start + (o+.5)*(size/m) - .5          # (N,m,1) where each output pixel looks
+    if mode=='bilinear' and n<=m:             # never shrinks: two neighbours, inside the box
         c = torch.minimum(torch.maximum(c, start), start+size-1)
         return F.relu_((k-c).abs_().neg_().add_(1))
     t = (k-c).div_((size/m).clamp(min=1)).abs_()
@@ -63,11 +73,12 @@ def crop(
 ):             # (N,C,*size)
     "Cut one box out of each image and resize it"
     (n,c,H,W),(top,left,h,w) = x.shape,box.T
-    rows,cols = resampling(top, h, H, size[0], None, mode),resampling(left, w, W, size[1], flip, mode)
-    with torch.autocast(x.device.type, enabled=False):                      # pixels keep their precision
+    rows = resampling(top, h, H, size[0], None, mode)
+    cols = resampling(left, w, W, size[1], flip, mode)
+    with torch.autocast(x.device.type, enabled=False):                # pixels keep their precision
         x = torch.bmm(x.reshape(n, c*H, W), cols.to(x.dtype).mT).view(n, c, H, size[1])
         x = torch.matmul(rows.to(x.dtype)[:,None], x)
-    return x if mode=='bilinear' else x.clamp_(0,1)                         # a cubic overshoots
+    return x if mode=='bilinear' else x.clamp_(0,1)                   # a cubic overshoots
 
 # %% ../nbs/04_augment.ipynb #9683a5db
 def gray(
@@ -97,10 +108,11 @@ def shift_hue(
     "Turn the hue of each image; its largest and smallest channel stay as large and as small"
     r,g,b = x.unbind(1)
     u = torch.minimum(torch.minimum(r, g), b)
-    c = torch.maximum(torch.maximum(r, g), b).sub_(u)                               # (N,H,W)
-    h = (g+b).sub_(r).sub_(u).div_(c.clamp(min=1e-9)).add_(1).copysign_(g-b)        # gray has c = 0 and no hue: any will do
-    h = h.add_(6*shift[:,None,None] - 2)                                            # from green, so that red, green, blue are -2, 0, 2
-    h = h.sub_((h/6).round_(), alpha=6)                                             # back into [-3,3]
+    c = torch.maximum(torch.maximum(r, g), b).sub_(u) # (N,H,W)
+    least = max(1e-9, torch.finfo(c.dtype).tiny)      # gray has c = 0 and no hue: any will do
+    h = (g+b).sub_(r).sub_(u).div_(c.clamp(min=least)).add_(1).copysign_(g-b)
+    h = h.add_(6*shift[:,None,None] - 2)              # from green: red, green, blue are -2, 0, 2
+    h = h.sub_((h/6).round_(), alpha=6)               # back into [-3,3]
     k = h[:,None] - torch.arange(-2, 4, 2, device=x.device)[:,None,None]
     k = k.abs_().sub_(3).abs_().clamp_(1,2)
     return torch.addcmul((u-c)[:,None], c[:,None], k)
@@ -111,7 +123,7 @@ class Draw:
     "What `views` decided for each of N images"
     box:torch.Tensor     # (N,4) top, left, height, width of the crop
     flip:torch.Tensor    # (N,) 1 where mirrored
-    factor:torch.Tensor  # (N,4) brightness, contrast, saturation (1: as it is), hue (0: as it is); None: all as they are
+    factor:torch.Tensor  # (N,4) brightness, contrast, saturation (1: as it is), hue (0: as it is); or None
     blends:torch.Tensor  # (N,3) the order of brightness 0, contrast 1, saturation 2
     deal:torch.Tensor    # a permutation of at least N; its k-th quarter turns hue in place k
     gray:torch.Tensor    # (N,) 1 where the colours go; None: nowhere
@@ -119,64 +131,69 @@ class Draw:
     @property
     def order(self):
         "(N,4) the order of brightness 0, contrast 1, saturation 2, hue 3, as torchvision's `fn_idx`"
-        n = len(self.flip)
-        place = (self.deal.argsort()//(len(self.deal)//4))[:n]
-        t = torch.arange(4, device=place.device)[None] - (torch.arange(4, device=place.device)>place[:,None]).long()    # which blend is next
-        return torch.where(torch.arange(4, device=place.device)==place[:,None], 3, self.blends.gather(1, t.clamp(max=2)))
+        place = (self.deal.argsort()//(len(self.deal)//4))[:len(self.flip),None]
+        t     = torch.arange(4, device=place.device)
+        blend = self.blends.gather(1, (t-(t>place).long()).clamp(max=2)) # which is next
+        return torch.where(t==place, 3, blend)
 
 # %% ../nbs/04_augment.ipynb #9e03698a
 class views:
     "Random views: crop, flip, colour jitter, grayscale, one fresh draw for each image of a batch"
     def __init__(self,
-        strength=1.,              # 1: as below; 0: flips alone
-        size=None,                # pixels of a view, one number or (height, width); None: those of the image
-        scale=(.1,1.),            # share of the area a crop keeps
-        ratio=(3/4,4/3),          # its width / height
-        flip=.5,                  # how often it is mirrored
-        jitter=(.4,.4,.4,.1),     # how far brightness, contrast, saturation go from 1, and hue from 0 (in full turns)
-        p_jitter=.8,              # how often colours are jittered
-        p_gray=.2,                # how often they go altogether
-        mode='bilinear',          # or 'bicubic'; both antialias where a crop shrinks
+        strength=1.,          # 1: as below; 0: flips alone
+        size=None,            # pixels of a view, one number or (height, width); None: those of the image
+        scale=(.1,1.),        # share of the area a crop keeps
+        ratio=(3/4,4/3),      # its width / height
+        flip=.5,              # how often it is mirrored
+        jitter=(.4,.4,.4,.1), # how far brightness, contrast, saturation go from 1, hue from 0 (in full turns)
+        p_jitter=.8,          # how often colours are jittered
+        p_gray=.2,            # how often they go altogether
+        mode='bilinear',      # or 'bicubic'; both antialias where a crop shrinks
     ):
-        _share('strength', strength); _share('flip', flip); _share('p_jitter', p_jitter); _share('p_gray', p_gray)
-        if mode not in ('bilinear','bicubic'): raise ValueError(f"views: mode must be 'bilinear' or 'bicubic', not {mode!r}")
-        if not 0<scale[0]<=scale[1]<=1: raise ValueError(f"views: scale must be 0 < smallest ≤ largest ≤ 1, not {scale}")
-        if not 0<ratio[0]<=ratio[1]: raise ValueError(f"views: ratio must be 0 < smallest ≤ largest, not {ratio}")
-        if min(jitter)<0 or jitter[3]>.5: raise ValueError(f"views: jitter must be ≥ 0, and hue at most 0.5, not {jitter}")
+        share(strength=strength, flip=flip, p_jitter=p_jitter, p_gray=p_gray)
+        if not 0<scale[0]<=scale[1]<=1: raise ValueError(f"scale={scale} must be 0 < smallest ≤ largest ≤ 1")
+        if not 0<ratio[0]<=ratio[1]: raise ValueError(f"ratio={ratio} must be 0 < smallest ≤ largest")
+        if min(jitter)<0 or jitter[3]>.5: raise ValueError(f"jitter={jitter} must be ≥ 0, hue at most 0.5")
         self.strength,self.size,self.scale,self.ratio,self.flip = strength,size,scale,ratio,flip
-        self.jitter,self.p_jitter,self.p_gray,self.mode = jitter,p_jitter,p_gray,mode
+        self.jitter,self.p_jitter,self.p_gray = jitter,p_jitter,p_gray
+        self.mode = one_of(('bilinear','bicubic'), mode=mode)
 
     def draw(self,
         x,             # images, (N,C,H,W)
-        strength=None, # None: as constructed
+        strength=None,        # None: as constructed
     ):                 # a `Draw`
         "Decide for each image, with the random numbers of its device"
-        s = _share('strength', self.strength if strength is None else strength)
+        s = _strength(self, strength)
         n,_,h,w = x.shape
-        u   = torch.rand(32, n, device=x.device)
-        box = draw_crops(u[:22], h, w, [1-(1-a)*s for a in self.scale], self.ratio)
-        on  = u[22] < self.p_jitter*s
-        lo  = [max(0,1-j*s) for j in self.jitter[:3]] + [-self.jitter[3]*s]
-        hi  = [1+j*s for j in self.jitter[:3]] + [self.jitter[3]*s]
-        factor = torch.stack([torch.where(on, a+(b-a)*r, i) for a,b,r,i in zip(lo, hi, u[23:27], (1.,1.,1.,0.))], 1)
-        return Draw(box, (u[27]<self.flip).float(), factor if self.p_jitter*s else None, u[28:31].argsort(0).T,
-                    torch.rand(-n//4*-4, device=x.device).argsort(), (u[31]<self.p_gray*s).float() if self.p_gray*s else None)
+        u      = torch.rand(32, n, device=x.device)
+        box    = draw_crops(u[:22], h, w, [1-(1-a)*s for a in self.scale], self.ratio)
+        factor = self._factor(u[22:27], s) if self.p_jitter*s else None
+        deal   = torch.rand(-n//4*-4, device=x.device).argsort()
+        gray   = (u[31]<self.p_gray*s).float() if self.p_gray*s else None
+        return Draw(box, (u[27]<self.flip).float(), factor, u[28:31].argsort(0).T, deal, gray)
+
+    def _factor(self, u, s):
+        on        = u[0] < self.p_jitter*s
+        *bcs,hue  = [j*s for j in self.jitter]
+        intervals = [(max(0,1-j),1+j,1.) for j in bcs] + [(-hue,hue,0.)]        # lowest, highest, none
+        return torch.stack([torch.where(on, a+(b-a)*r, none) for (a,b,none),r in zip(intervals, u[1:])], 1)
 
     def apply(self,
         x, # images, (N,C,H,W)
         d, # a `Draw`
     ):     # views, (N,C,*size)
         "Do what was decided; grey images have neither saturation nor hue"
-        n,c,h,w = x.shape
-        size = (h,w) if self.size is None else (self.size,)*2 if isinstance(self.size, int) else self.size
-        def some(i, place):
-            i = i.clamp(max=n-1)                                            # up to three of `deal` are nobody
-            v = crop(x.index_select(0, i), d.box[i], size, d.flip[i], self.mode)
-            if d.factor is not None:        v = self._jitter(v, d.factor[i].to(v.dtype), d.blends[i], place)
-            if d.gray is not None and c==3: v = _fade(v, d.gray[i].to(v.dtype)[:,None,None,None])
-            return v
-        v = torch.cat([some(i, k) for k,i in enumerate(d.deal.chunk(4))])
-        return v.index_select(0, d.deal.argsort()[:n])                      # back into the order of x
+        v = torch.cat([self._quarter(x, d, i, k) for k,i in enumerate(d.deal.chunk(4))])
+        return v.index_select(0, d.deal.argsort()[:len(x)]) # back into the order of x
+
+    def _quarter(self, x, d, i, place):
+        "The views of images `i`, which turn their hue in `place`"
+        size = (self.size,)*2 if isinstance(self.size, int) else self.size or x.shape[2:]
+        i = i.clamp(max=len(x)-1)                          # up to three of `deal` are nobody
+        v = crop(x.index_select(0, i), d.box[i], size, d.flip[i], self.mode)
+        if d.factor is not None: v = self._jitter(v, d.factor[i].to(v.dtype), d.blends[i], place)
+        if d.gray is None or v.shape[1]!=3: return v
+        return _fade(v, d.gray[i].to(v.dtype)[:,None,None,None])
 
     def _jitter(self, v, factor, blends, place):
         "Three blends, each image in its own order, and the hue in its `place` among them"
@@ -192,58 +209,62 @@ class views:
     @torch.no_grad()
     def __call__(self,
         x,             # images in [0,1], (N,C,H,W)
-        strength=None, # None: as constructed
+        strength=None,        # None: as constructed
     ):                 # one fresh view of each; no gradient flows through
         "Draw and apply"
         return self.apply(_batch('views', x), self.draw(x, strength))
 
     def __repr__(self):
-        b,c,s,h = self.jitter
-        return (f"views(strength={self.strength:g}, size={self.size}: crop {self.scale[0]:.0%}–{self.scale[1]:.0%} of the area, flip {self.flip:.0%}, "
-                f"brightness ±{b:g} contrast ±{c:g} saturation ±{s:g} hue ±{h:g} on {self.p_jitter:.0%}, gray {self.p_gray:.0%}, {self.mode})")
+        (lo,hi),(b,c,s,h) = self.scale,self.jitter
+        return (f"views(strength={self.strength:g}, size={self.size}: crop {lo:.0%}–{hi:.0%} of the area, "
+                f"flip {self.flip:.0%}, brightness ±{b:g} contrast ±{c:g} saturation ±{s:g} hue ±{h:g} "
+                f"on {self.p_jitter:.0%}, gray {self.p_gray:.0%}, {self.mode})")
 
 # %% ../nbs/04_augment.ipynb #b8dc152e
 def _fade(x, p): return torch.addcmul(gray(x).mul_(p), x, 1-p)      # colours where p is 0, gray where it is 1
 
-def _share(name, p, who='views'):
-    if not 0<=p<=1: raise ValueError(f"{who}: {name} must be in [0,1], not {p}")
-    return p
+def _strength(o, s):
+    "The strength that was asked for, else that of the object"
+    s = o.strength if s is None else s
+    share(strength=s)
+    return s
 
-def _batch(name, x):
-    "`x` if it is a batch of float images; pixels are looked at on the CPU only, a GPU would have to wait"
-    if not isinstance(x, torch.Tensor) or not x.is_floating_point(): raise TypeError(f"{name}: images must be a float tensor in [0,1], not {x.dtype if isinstance(x, torch.Tensor) else type(x).__name__}")
-    if x.ndim != 4: raise ValueError(f"{name}: images must have shape (N,C,H,W), not {tuple(x.shape)}")
-    if x.device.type=='cpu' and x.numel() and not torch.compiler.is_compiling():
-        lo,hi = x.aminmax()
-        if not (lo>=-1e-6 and hi<=1+1e-6): raise ValueError(f"{name}: images must be in [0,1], but these span [{lo.item():.4g}, {hi.item():.4g}]")
-    return x
+def _batch(who, x):
+    "`x` if it is a batch of images; it may be empty"
+    if isinstance(x, torch.Tensor) and x.ndim==4 and not len(x): return x
+    return check_images(x, f'{who}: images')
 
 # %% ../nbs/04_augment.ipynb #d74d727a
 class crop_flip:
     "Shift by up to `pad` pixels and mirror half of the images"
     def __init__(self,
         pad=4,       # pixels of black on each side to cut from
-        flip=.5,     # how often an image is mirrored
-        strength=1., # 1: as above; 0: flips alone
+        flip=.5,              # how often an image is mirrored
+        strength=1.,          # 1: as above; 0: flips alone
     ):
-        if pad<0: raise ValueError(f"crop_flip: pad must be ≥ 0, not {pad}")
-        self.pad,self.flip,self.strength = pad,_share('flip', flip, 'crop_flip'),_share('strength', strength, 'crop_flip')
+        if pad<0: raise ValueError(f"pad={pad} must be ≥ 0")
+        share(flip=flip, strength=strength)
+        self.pad,self.flip,self.strength = pad,flip,strength
 
     @torch.no_grad()
     def __call__(self,
         x,             # images in [0,1], (N,C,H,W)
-        strength=None, # None: as constructed
+        strength=None,        # None: as constructed
     ):                 # (N,C,H,W)
         "One fresh shift and flip of each image"
-        return self.shift(_batch('crop_flip', x), round(self.pad*_share('strength', self.strength if strength is None else strength, 'crop_flip')))
+        return self.shift(_batch('crop_flip', x), round(self.pad*_strength(self, strength)))
 
-    def shift(self, x, pad):
+    def shift(self,
+        x,  # images, (N,C,H,W)
+        pad # pixels of black on each side
+    ):      # (N,C,H,W)
+        "Cut the original size out of the padded images, at random"
         n,c,h,w = x.shape
-        u    = torch.rand(3, n, 1, device=x.device)
-        row  = (u[0]*(2*pad+1)).long() + torch.arange(h, device=x.device)                     # (N,H) in the padded image
-        col  = torch.arange(w, device=x.device)
-        col  = (u[1]*(2*pad+1)).long() + torch.where(u[2]<self.flip, w-1-col, col)            # (N,W)
-        i    = (row[:,:,None]*(w+2*pad) + col[:,None]).view(n,1,h*w).expand(n,c,h*w)
+        u   = torch.rand(3, n, 1, device=x.device)
+        row = (u[0]*(2*pad+1)).long() + torch.arange(h, device=x.device)           # (N,H) in the padded image
+        col = torch.arange(w, device=x.device)
+        col = (u[1]*(2*pad+1)).long() + torch.where(u[2]<self.flip, w-1-col, col)  # (N,W)
+        i   = (row[:,:,None]*(w+2*pad) + col[:,None]).view(n,1,h*w).expand(n,c,h*w)
         return F.pad(x, (pad,)*4).flatten(2).gather(2, i).view(n,c,h,w)
 
     def __repr__(self): return f"crop_flip(pad={self.pad}, flip={self.flip:.0%})"

@@ -28,32 +28,34 @@ class Planted(nn.Module):
         self.w,self.c,self.shape,self.scale,self.offset = w,c,shape,scale,offset
 
     def forward(self, x):
-        m = self.shape((x.flatten(1).double()-self.c)@self.w)        # > 0: class 0
+        m = self.shape((x.flatten(1).double()-self.c)@self.w) # > 0: class 0
         z = torch.stack([m, -m, -m.abs()-1, -m.abs()-2], 1)*self.scale
         return z.float()+self.offset
 
 @dataclass(frozen=True)
 class Problem:
     "One kind of planted problem"
-    why: str                       # an attack may miss it
-    shape: Any = lambda s, r: s    # of the way s; r is the longest
-    start: float = .9              # where the images are, in r: so much is left to the border
-    adv: float = .95               # where the adversarial example is, in steps of length ε
+    why: str                    # an attack may miss it
+    shape: Any = lambda s, r: s # of the way s; r is the longest
+    start: float = .9           # where the images are, in r: so much is left to the border
+    adv: float = .95            # where the adversarial example is, in steps of length ε
     scale: float = 1.
     offset: float = 0.
-    edges: int = 0                 # entries that are black or white already
+    edges: int = 0              # entries that are black or white
 
 planted_kinds = dict(
-    linear=Problem("this is a linear classifier: is the loss climbed, not descended? Do steps add up to ε? "
-                   "Is the projection around the clean image?"),
-    offset=Problem("logits are near 10,000: subtract their maximum before exp, or use log_softmax", offset=1e4),
-    edge=Problem("most pixels cannot move outwards: clamp to [0,1] in each step, after projecting, and go on from there",
-                 edges=144),
+    linear=Problem("this is a linear classifier: is the loss climbed, not descended? "
+                   "Do steps add up to ε? Is the projection around the clean image?"),
+    offset=Problem("logits are near 10,000: subtract their maximum before exp, or use log_softmax",
+                   offset=1e4),
+    edge=Problem("most pixels cannot move outwards: clamp to [0,1] in each step, after projecting, "
+                 "and go on from there", edges=144),
     saddle=Problem("the gradient at the clean image is zero: start at a random point of the ball",
-                   lambda s, r: .81-(s.abs()/r-1e-5).clamp_min(0)**2, start=0.),
-    band=Problem("the attack passes through adversarial points and leaves them again: return the best point of the way, "
-                 "not the last", lambda s, r: (s/r+.5).abs()-.15, start=0., adv=.5),
-    saturated=Problem("cross-entropy has no gradient where the network is this sure: use the margin or DLR", scale=1e3))
+                   lambda s, r: .81-(s.abs()/r-1e-5).clamp_min(0)**2, 0.),
+    band=Problem("the attack passes through adversarial points and leaves them again: "
+                 "return the best point of the way, not the last", lambda s, r: (s/r+.5).abs()-.15, 0., .5),
+    saturated=Problem("cross-entropy has no gradient where the network is this sure: use the margin or DLR",
+                      scale=1e3))
 
 def planted(
     kind='linear',    # one of `planted_kinds`
@@ -62,39 +64,44 @@ def planted(
     seed=0,
 ):                    # model, images (n,3,8,8), labels, adversarial examples at 90 % of ε
     "A problem with a known answer"
-    p,g,d = planted_kinds[kind],torch.Generator().manual_seed(seed),192
-    def rand(*s): return torch.rand(*s, generator=g, dtype=torch.float64)
-    sign = torch.where(rand(d)>.5, 1., -1.)
-    w,x  = sign*(.5+rand(d)),rand(n,d)*.4+.3
-    c,free = torch.full((d,), .5, dtype=torch.float64),w.clone()        # free: along which an image can move
-    free[:p.edges],c[:p.edges] = 0,(w[:p.edges]<0).double()
-    x[:,:p.edges] = c[:p.edges]
-    step = -ball.eps*(free.sign() if isinstance(ball, Linf) else free/free.norm())   # the longest useful move …
-    r    = -(step@w).item()                                                          # … and how far along w it goes
+    p = planted_kinds[kind]
+    x,c,w = _drawn(n, p.edges, seed)
+    free  = w.clone()       # along which an image can move
+    free[:p.edges] = 0
+    step = -ball.eps*(free.sign() if isinstance(ball, Linf) else free/free.norm()) # the longest useful move
+    r    = -(step@w).item() # … and how far along w it goes
     x    = x + ((p.start*r-(x-c)@w)/(free@free))[:,None]*free
     clf  = Planted(w, c, lambda s: p.shape(s, r), p.scale, p.offset)
     images,adv = (o.float().view(n,3,8,8) for o in (x,x+p.adv*step))
-    return clf.eval(),images,torch.zeros(n, dtype=torch.int64),adv
+    return clf.eval(),images,torch.zeros(n).long(),adv
+
+def _drawn(n, edges, seed, d=192):
+    "Images (n,d), where the way begins (d,), its direction (d,)"
+    g = torch.Generator().manual_seed(seed)
+    def rand(*s): return torch.rand(*s, generator=g, dtype=torch.float64)
+    sign = torch.where(rand(d)>.5, 1., -1.)
+    w,x  = sign*(.5+rand(d)),rand(n,d)*.4+.3
+    c    = torch.full_like(w, .5)
+    c[:edges] = x[:,:edges] = (w[:edges]<0).double()
+    return x,c,w
 
 # %% ../../nbs/405_planted.ipynb #7a09b2a6
 def check_attack(
-    attack,              # (clf, x, y) → neighbours of x; or an `Attack`; or a `PGD`, which climbs cross-entropy
-    ball=Linf(8/255),    # within which it must stay; give the same to the attack
+    attack,           # (clf, x, y) → neighbours of x; an `Attack`; a `PGD`, which climbs cross-entropy
+    ball=Linf(8/255), # within which it must stay; give the same to the attack
     kinds=('linear','offset','edge','saddle','band'),
     seed=0,
-):                       # {problem: share found}; an AssertionError says what was missed and why
+):                    # {problem: share found}; an AssertionError says what was missed and why
     "Let an attack look for planted examples"
     found,wrong = {},[]
     for kind in kinds:
         clf,x,y,_ = planted(kind, ball, seed=seed)
         with seeded(seed), torch.enable_grad(): adv = _found(attack, clf, x.clone(), y).detach()
-        if adv.shape!=x.shape:
-            wrong.append(f'{kind}: returned {tuple(adv.shape)} for images {tuple(x.shape)}')
-            continue
         wrong += [f'{kind}: {w}' for w in _outside(adv, x, ball)]
-        if clf.training: wrong.append(f'{kind}: the network was left in training mode')
+        if adv.shape!=x.shape: continue
+        if clf.training: wrong += [f'{kind}: the network was left in training mode']
         with torch.no_grad(): found[kind] = (clf(adv.clamp(0,1)).argmax(1)!=y).double().mean().item()
-        if found[kind]<1: wrong.append(f'{kind}: {found[kind]:.0%} found: {planted_kinds[kind].why}')
+        if found[kind]<1: wrong += [f'{kind}: {found[kind]:.0%} found: {planted_kinds[kind].why}']
     if wrong: raise AssertionError('\n'.join(wrong))
     return found
 
@@ -105,6 +112,11 @@ def _found(attack, clf, x, y):
 
 def _outside(adv, x, ball):
     "Sentences about points that are no adversarial examples"
+    if adv.shape!=x.shape:
+        yield f'returned {tuple(adv.shape)} for images {tuple(x.shape)}'
+        return
     d = adv-x
-    if (d-ball.project(d)).abs().max()>1e-5: yield f'outside {ball}: project the *difference to the clean image*'
-    if not (adv.min()>=-1e-6 and adv.max()<=1+1e-6): yield 'outside [0,1], or not a number: clamp after each step'
+    if (d-ball.project(d)).abs().max()>1e-5:
+        yield f'outside {ball}: project the *difference to the clean image*'
+    if not (adv.min()>=-1e-6 and adv.max()<=1+1e-6):
+        yield 'outside [0,1], or not a number: clamp after each step'

@@ -38,7 +38,9 @@ class LARS(torch.optim.Optimizer):
             w,n = (torch.stack(torch._foreach_norm(o)) for o in (ps,[p.grad for p in ps]))
             lam = torch.where((w<1e-15)|(n<1e-15), 1., g['trust']*w/(n+g['weight_decay']*w))
             torch._foreach_mul_(ds, list((g['lr']*lam).unbind()))
-            torch._foreach_mul_(vs, g['momentum']); torch._foreach_add_(vs, ds); torch._foreach_sub_(ps, vs)
+            torch._foreach_mul_(vs, g['momentum'])
+            torch._foreach_add_(vs, ds)
+            torch._foreach_sub_(ps, vs)
 
 # %% ../nbs/200_train.ipynb #fba2fcfc
 def warmup_cosine(
@@ -57,6 +59,11 @@ def warmup_cosine(
 # %% ../nbs/200_train.ipynb #e73ae4d8
 learning_rates = dict(lars=5., sgd=.5, adam=2e-3, adamw=2e-3)
 
+def _sgd(params, lr, momentum=.9, weight_decay=1e-4, **kw):
+    return torch.optim.SGD(params, lr, momentum, weight_decay=weight_decay, **kw)
+
+_optimizers = dict(lars=LARS, sgd=_sgd, adam=torch.optim.Adam, adamw=torch.optim.AdamW)
+
 def optimizer(
     model,      # whose trainable parameters
     opt='lars', # 'lars' | 'sgd' | 'adam' | 'adamw', or an optimizer, which is returned as it is
@@ -65,10 +72,11 @@ def optimizer(
 ):
     "An optimizer by name, with the papers' settings"
     if not isinstance(opt, str): return opt
-    make = dict(lars=LARS, sgd=lambda ps,lr,**kw: torch.optim.SGD(ps, lr, **dict(dict(momentum=.9, weight_decay=1e-4), **kw)),
-                adam=torch.optim.Adam, adamw=torch.optim.AdamW)
-    if opt not in make: raise ValueError(f"opt={opt!r} is unknown: choose one of {', '.join(make)}, or pass an optimizer")
-    return make[opt]([p for p in model.parameters() if p.requires_grad], lr=lr or learning_rates[opt], **kw)
+    if opt not in _optimizers:
+        names = ', '.join(_optimizers)
+        raise ValueError(f"opt={opt!r} is unknown: choose one of {names}, or pass an optimizer")
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return _optimizers[opt](trained, lr=lr or learning_rates[opt], **kw)
 
 # %% ../nbs/200_train.ipynb #5d65b558
 @dataclass
@@ -89,35 +97,43 @@ def engine(
     "An `Accelerator`: device, processes, and the precision asked for"
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    if precision not in (None,'fp32','bf16','fp16'): raise ValueError(f"precision={precision!r} is unknown: choose 'fp32', 'bf16' or 'fp16'")
-    if precision: AcceleratorState._reset_state() # a notebook may ask for another precision than the cell before
+    if precision not in (None,'fp32','bf16','fp16'):
+        raise ValueError(f"precision={precision!r} is unknown: choose 'fp32', 'bf16' or 'fp16'")
+    if precision: AcceleratorState._reset_state() # a notebook may ask for another than before
     torch.backends.cudnn.benchmark = True         # batches of one size: the fastest kernels are found once
-    alone = torch.cuda.is_available() or int(os.environ.get('WORLD_SIZE', 1))<2 # else Accelerate would take each of several processes without a GPU for the only one
-    return Accelerator(cpu=not alone, mixed_precision={'fp32':'no'}.get(precision, precision))
+    # without a GPU, Accelerate would take each of several processes for the only one
+    cpu = int(os.environ.get('WORLD_SIZE', 1))>1 and not torch.cuda.is_available()
+    return Accelerator(cpu=cpu, mixed_precision={'fp32':'no'}.get(precision, precision))
 
 # %% ../nbs/200_train.ipynb #a5632fbb
 class GlobalBatchNorm(_BatchNorm):
     "Norm by the statistics of all processes' batches together, on any device"
     def _check_input_dim(self, x): pass
+
     def forward(self, x):
         if not self.training: return super().forward(x)
         from torch.distributed.nn.functional import all_reduce   # gradients flow through it
-        h,dims,world = x.to(torch.promote_types(x.dtype, torch.float32)),[0,*range(2, x.dim())],dist.get_world_size()
-        row  = lambda v: v.view(1, -1, *[1]*(x.dim()-2))
+        dims,world = [0,*range(2, x.dim())],dist.get_world_size()
+        h = x.to(torch.promote_types(x.dtype, torch.float32))
+        def row(v): return v.view(1, -1, *[1]*(x.dim()-2))
         mean = all_reduce(h.mean(dims))/world                    # every process has as many images
         h    = h-row(mean)
         var  = all_reduce(h.square().mean(dims))/world
         n    = world*x.numel()//x.shape[1]
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            share = 1/float(self.num_batches_tracked) if self.momentum is None else self.momentum
-            for kept,new in ((self.running_mean,mean),(self.running_var,var*n/(n-1))): kept.lerp_(new.to(kept.dtype), share)
+        self._track(mean, var*n/(n-1))
         scale = (var+self.eps).rsqrt()
         if self.weight is None: return (h*row(scale)).to(x.dtype)
         return torch.addcmul(row(self.bias.to(h.dtype)), h, row(scale*self.weight)).to(x.dtype)
 
+    @torch.no_grad()
+    def _track(self, mean, var):
+        self.num_batches_tracked += 1
+        share = 1/float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        for kept,new in ((self.running_mean,mean),(self.running_var,var)):
+            kept.lerp_(new.to(kept.dtype), share)
+
 def _check_norms(objective):
-    "Several processes can share the statistics of a plain BatchNorm; one that does more would lose it without a word"
+    "Refuse a BatchNorm that does more than a plain one: several processes would lose that without a word"
     for name,m in objective.named_modules():
         if not isinstance(m, _BatchNorm) or type(m) in (torch.nn.SyncBatchNorm,GlobalBatchNorm): continue
         plain = type(m) in (torch.nn.BatchNorm1d,torch.nn.BatchNorm2d,torch.nn.BatchNorm3d)
@@ -136,9 +152,11 @@ def distributed(
     else:
         for m in objective.modules():
             if isinstance(m, _BatchNorm): m.__class__ = GlobalBatchNorm
-    warnings.filterwarnings('ignore', message='.*find_unused_parameters=True was specified') # some methods leave a branch unused, others do not
-    return torch.nn.parallel.DistributedDataParallel(objective, device_ids=[device] if device.type=='cuda' else None,
-                                                     broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True)
+    # some methods leave a branch unused, others do not
+    warnings.filterwarnings('ignore', message='.*find_unused_parameters=True was specified')
+    return torch.nn.parallel.DistributedDataParallel(
+        objective, [device] if device.type=='cuda' else None,
+        broadcast_buffers=False, find_unused_parameters=True, gradient_as_bucket_view=True)
 
 # %% ../nbs/200_train.ipynb #4df49163
 @contextmanager
@@ -147,30 +165,67 @@ def compiled(
     backend='inductor',# of `torch.compile`
 ):
     "Within, every `Encoder` is one graph; if there is no working compiler, one line says so"
+    def graph(f): return torch.compile(f, backend=backend)
     nets = [m for m in objective.modules() if isinstance(m, Encoder)]
-    try: torch.compile(lambda x: x.relu()+1, backend=backend)(torch.zeros(8, device=next(objective.parameters()).device))
+    try: graph(lambda x: x.relu()+1)(torch.zeros(8, device=next(objective.parameters()).device))
     except Exception as e:
-        print(f"not compiled, the compiler does not work here: {str(e).strip().splitlines()[0][:150]}"); nets = []
-    for m in nets: m._represent,m._embed = torch.compile(m._represent, backend=backend),torch.compile(m._embed, backend=backend)
+        print(f"not compiled, the compiler does not work here: {str(e).strip().splitlines()[0][:150]}")
+        nets = []
+    for m in nets: m._represent,m._embed = graph(m._represent),graph(m._embed)
     try: yield
     finally:
         for m in nets: del m._represent,m._embed
 
+# %% ../nbs/200_train.ipynb #84a819e8
 def _out_of_memory(e): return isinstance(e, torch.OutOfMemoryError) or "can't allocate memory" in str(e)
 
-def _fitting(step, x, y):
-    "The largest half, quarter, … of a batch whose step fits, by trying"
-    n = len(x)//2
-    while n>=2:
-        try: step(x[:n], y[:n]); return n
+class _Trainer:
+    "What takes a step: the objective on its device and in its precision, with its optimizer"
+    def __init__(self, objective, opt, acc):
+        self.objective,self.acc,self.warm = objective,acc,False
+        self.half = dict(bf16=torch.bfloat16, fp16=torch.float16).get(acc.mixed_precision)
+        layout    = dict(memory_format=torch.channels_last) if self.half else {}  # what its units want
+        objective.to(acc.device, **layout).train()
+        self.opt    = optimizer(objective, opt)
+        self.scaler = acc.scaler or torch.amp.GradScaler(acc.device.type, enabled=False)
+        self.model  = distributed(objective, acc.device) if acc.num_processes>1 else objective
+
+    def backward(self, x, y):
+        "Loss and terms; nothing if they do not fit into memory, and what they held is free again"
+        self.opt.zero_grad(set_to_none=True)
+        try:
+            with torch.autocast(self.acc.device.type, self.half) if self.half else nullcontext():
+                loss,terms = self.model(x, y)
+            self.scaler.scale(loss).backward()
         except RuntimeError as e:
             if not _out_of_memory(e): raise
-        n //= 2
+        else: return loss.detach(),terms
+
+    def step(self, x, y, rate=None):
+        "Loss and terms of a batch, and a step of the optimizer"
+        if rate is not None:
+            for g in self.opt.param_groups: g['lr'] = rate
+        x,y = (o.to(self.acc.device, non_blocking=True) for o in (x,y))
+        with torch.compiler.set_stance('eager_on_recompile') if self.warm else nullcontext():
+            found = self.backward(x, y)
+        if not found: self._too_large(x, y)
+        self.warm = True
+        self.scaler.step(self.opt)
+        self.scaler.update()
+        self.objective.stepped()
+        return found
+
+    def _too_large(self, x, y):
+        "Say which half, quarter, … of a batch fits, by trying"
+        n,many,where = len(x)//2,self.acc.num_processes,self.acc.device
+        while many==1 and n>1 and not self.backward(x[:n], y[:n]): n //= 2
+        advice = f'bs={n*many} would' if n*many>1 else 'nor does one of 2'
+        raise ValueError(f"a batch of {len(x)*many} does not fit into the memory of {where}: {advice}")
 
 # %% ../nbs/200_train.ipynb #84c90030
 def steps(
     objective,       # `Objective`
-    batches,         # iterable of (x,y) with len() and, if it has them, set_epoch(e), shard(rank, world), to(device)
+    batches,         # of (x,y), with len() and, if it has them, set_epoch(e), shard(rank, world), to(device)
     opt,             # optimizer, or its name
     epochs,          # how many
     lr=None,         # schedule: epoch (fractional) → learning rate; the optimizer's own if None
@@ -178,46 +233,31 @@ def steps(
     at=(0,0,0),      # epoch, step within it and step in all to go on from
 ):                   # yields a `Step` after each step
     "The training loop"
-    acc   = accelerator or engine()
-    dev,many,dtype = acc.device,acc.num_processes>1,dict(bf16=torch.bfloat16, fp16=torch.float16).get(acc.mixed_precision)
-    cast  = lambda: torch.autocast(dev.type, dtype) if dtype else nullcontext()
-    objective.to(dev, **(dict(memory_format=torch.channels_last) if dtype else {})).train() # what the units for half precision want
-    opt,scaler = optimizer(objective, opt),acc.scaler or torch.amp.GradScaler(dev.type, enabled=False)
-    model   = distributed(objective, dev) if many else objective
-    batches = _part(batches, acc)
-    def backward(x, y):
-        opt.zero_grad(set_to_none=True)
-        with cast(): loss,terms = model(x, y)
-        scaler.scale(loss).backward()
-        return loss.detach(),terms
-    e0,i0,k = at
-    for e in range(e0, epochs):
+    acc = accelerator or engine()
+    trainer,batches,(first,skip,k) = _Trainer(objective, opt, acc),_part(batches, acc),at
+    for e in range(first, epochs):
         if hasattr(batches, 'set_epoch'): batches.set_epoch(e)
-        n,skip = len(batches),i0 if e==e0 else 0
+        n = len(batches)
         if not n: raise ValueError("there is no batch to train on: use a smaller batch size, or more images")
-        for i,(x,y) in enumerate(batches.skip(skip) if skip and hasattr(batches, 'skip') else islice(batches, skip, None), skip):
-            objective.progress,rate = (e+i/n)/epochs,None
-            if lr:
-                rate = lr(e+(i+1)/n)                       # stepped before the optimizer, as published
-                for g in opt.param_groups: g['lr'] = rate
-            x,y,full = x.to(dev, non_blocking=True),y.to(dev, non_blocking=True),False
-            with torch.compiler.set_stance('eager_on_recompile') if k>at[2] else nullcontext():
-                try: loss,terms = backward(x, y)
-                except RuntimeError as err: # what the failed step holds is freed when this block ends, so the search comes after it
-                    if not _out_of_memory(err): raise
-                    full = True
-            if full:
-                fits = len(x)//2 if many else _fitting(backward, x, y)
-                raise ValueError(f"a batch of {len(x)*acc.num_processes} does not fit into the memory of {dev}: " + (f"bs={fits*acc.num_processes} would" if fits else "nor does one of 2"))
-            scaler.step(opt); scaler.update()
-            objective.stepped()
-            yield Step(e, k, i, n, (e+(i+1)/n)/epochs, rate or opt.param_groups[0]['lr'], loss, terms)
+        for i,(x,y) in enumerate(_after(batches, skip), skip):
+            objective.progress = (e+i/n)/epochs
+            rate = lr and lr(e+(i+1)/n)                    # stepped before the optimizer, as published
+            loss,terms = trainer.step(x, y, rate)
+            yield Step(e, k, i, n, (e+(i+1)/n)/epochs, trainer.opt.param_groups[0]['lr'], loss, terms)
             k += 1
+        skip = 0
 
 def _part(batches, acc):
     "This process's part of every batch, its images on this process's device"
-    if acc.num_processes>1:
-        if not hasattr(batches, 'shard'): raise TypeError(f"{type(batches).__name__} cannot be shared by {acc.num_processes} processes: it has no shard(rank, world)")
-        batches = batches.shard(acc.process_index, acc.num_processes)
+    rank,world = acc.process_index,acc.num_processes
+    if world>1:
+        if not hasattr(batches, 'shard'):
+            raise TypeError(f"{type(batches).__name__} cannot be shared by {world} processes: "
+                            "it has no shard(rank, world)")
+        batches = batches.shard(rank, world)
     if hasattr(batches, 'to'): batches.to(acc.device)
     return batches
+
+def _after(batches, skip):
+    "The batches behind the first `skip`"
+    return batches.skip(skip) if skip and hasattr(batches, 'skip') else islice(batches, skip, None)

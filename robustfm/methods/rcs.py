@@ -562,8 +562,8 @@ class RCS(Coreset):
                               self.sketch, self.at_once, self._ranks(), self.precision)
         if bad := table.bad():
             first = batches[bad[0]][:8].tolist()
-            raise FloatingPointError(f"epoch {epoch}: the gradient of batch {bad[0]} (images {first} …), one of "
-                                     f"{len(bad)}, is not finite; nothing was selected. Lower lr")
+            raise FloatingPointError(f"epoch {epoch}: the gradient of batch {bad[0]} (images {first} …), "
+                                     f"one of {len(bad)}, is not finite; nothing was selected. Lower lr")
         return table
 
     def select(self, epoch):
@@ -577,9 +577,9 @@ class RCS(Coreset):
         return chosen,dict(record, units=spent[0], least=least, **self._beside(chosen, epoch))
 
     def greedy(self, table, *key):
-        "The picks from a `GradientTable`, and what is to be said about them; `key` decides where attacks start"
-        o,head,world = self.objective,Head(self.objective.net, self.params),self._ranks()[1]
-        budget = self.budget
+        "The picks from a `GradientTable`, and a record of them; `key` decides where attacks start"
+        o,world,budget = self.objective,self._ranks()[1],self.budget
+        head = Head(o.net, self.params)
         if self.mode=='released': table.sizes,budget = [self.bs]*len(table),budget//self.bs*self.bs
         with _still(o, head), seeded((self.seed,*key), head.device), torch.no_grad():
             probe = self.probe(head)

@@ -15,12 +15,13 @@ import torch
 from .data import Images
 from .evaluation import Saved,standard_error
 from .finetuning import accuracy
-from .tools import Table,printable
+from .tools import Table,one_of,printable
 
 # %% ../nbs/208_corruptions.ipynb #103eecf1
 corruption_names = tuple( # the first 15 make the published mean
-    'gaussian_noise shot_noise impulse_noise defocus_blur glass_blur motion_blur zoom_blur snow frost fog brightness '
-    'contrast elastic_transform pixelate jpeg_compression speckle_noise gaussian_blur spatter saturate'.split())
+    'gaussian_noise shot_noise impulse_noise defocus_blur glass_blur motion_blur zoom_blur snow frost fog '
+    'brightness contrast elastic_transform pixelate jpeg_compression '
+    'speckle_noise gaussian_blur spatter saturate'.split())
 
 @dataclass(repr=False)
 class Corruptions(Saved):
@@ -46,7 +47,7 @@ class Corruptions(Saved):
 
     @property
     def stderr(self):
-        "Standard error of the means, as if all versions of an image were right or wrong together: an upper bound"
+        "Standard error of the means, were all versions of an image right or wrong together: an upper bound"
         return standard_error(round(self.mean19*self.n), self.n)
 
     def severity(self, s):
@@ -63,8 +64,8 @@ class Corruptions(Saved):
     def headline(self):
         "The means in one sentence"
         known = sum(k in self.accuracy for k in corruption_names[:15])
-        return printable(f'{self.source}, n {self.n:,}: mean {self.mean:.1%} ± {self.stderr:.1%} ({known} of the 15), '
-                         f'{self.mean19:.1%} (all {len(self.accuracy)})')
+        return printable(f'{self.source}, n {self.n:,}: mean {self.mean:.1%} ± {self.stderr:.1%} '
+                         f'({known} of the 15), {self.mean19:.1%} (all {len(self.accuracy)})')
 
     def __str__(self): return f'{self.headline}\n{self.table()!r}'
     __repr__ = __str__
@@ -82,8 +83,8 @@ def corrupt(
     except ImportError:
         raise ImportError("corrupting images needs imagecorruptions: pip install 'robustfm[corruptions]', "
                           "or give corruptions() a folder with the arrays of CIFAR-10-C") from None
-    if min(images.x.shape[-2:])<32:
-        raise ValueError(f"corruptions are for images of 32×32 pixels or more, not {tuple(images.x.shape[-2:])}")
+    size = tuple(images.x.shape[-2:])
+    if min(size)<32: raise ValueError(f"corruptions are for images of 32×32 pixels or more, not {size}")
     old,channels = np.random.get_state(),images.x.shape[1]
     arrays = images.x.expand(-1,3,-1,-1).permute(0,2,3,1).cpu().numpy()
     try:
@@ -103,10 +104,10 @@ class _Published:
     "A folder of arrays as published: name.npy uint8 (5·n,H,W,3), severity after severity, and labels.npy"
     def __init__(self, folder, names):
         self.folder,self.source = Path(folder).expanduser(),f'arrays of {Path(folder).name}'
-        files   = [f for f in ('labels.npy',*(f'{n}.npy' for n in names)) if not (self.folder/f).is_file()]
-        if files:
-            raise FileNotFoundError(f"{folder} lacks {', '.join(files)}: unpack CIFAR-10-C.tar "
-                                    "(zenodo.org/records/2535967) there, or name the corruptions that are there")
+        lacks = [f'{n}.npy' for n in ('labels',*names) if not (self.folder/f'{n}.npy').is_file()]
+        if lacks:
+            raise FileNotFoundError(f"{folder} lacks {', '.join(lacks)}: unpack CIFAR-10-C.tar there "
+                                    "(zenodo.org/records/2535967), or name the corruptions that are there")
         self.y = torch.from_numpy(np.load(self.folder/'labels.npy', allow_pickle=False)).long()
         self.n = len(self.y)//5
 
@@ -128,10 +129,8 @@ def corruptions(
 )->Corruptions:
     "Accuracy under each corruption at each severity"
     from tqdm.auto import tqdm
-    names = tuple(names or corruption_names)
-    if unknown := set(names)-set(corruption_names):
-        raise ValueError(f"unknown corruptions {', '.join(sorted(unknown))}: choose among {', '.join(corruption_names)}")
-    if bad := [s for s in severities if s not in (1,2,3,4,5)]: raise ValueError(f"severities are 1 … 5, not {bad[0]!r}")
+    names = [one_of(corruption_names, corruption=n) for n in names or corruption_names]
+    for s in severities: one_of((1,2,3,4,5), severity=s)
     images = _Drawn(source, seed) if isinstance(source, Images) else _Published(source, names)
     found  = {}
     for name in tqdm(names, disable=not show, leave=False):

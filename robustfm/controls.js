@@ -16,13 +16,14 @@ function mend(box, otherwise) {
 }
 
 export default { render({model, el}) {
-  const watch = new MutationObserver(() => mend(el.closest('.robustfm-live'), model.get('name')))
+  let gone = false
+  const watch = new MutationObserver(() => mend(el.closest('.robustfm-live') ?? el, model.get('name')))   // el leaves its box when this is closed
   function begin() {                                        // the box is in the page a moment later
     const box = el.closest('.robustfm-live')
-    if (!box) return requestAnimationFrame(begin)
+    if (!box) return gone || requestAnimationFrame(begin)
     mend(box, model.get('name'))
     watch.observe(box, {childList: true, subtree: true})
   }
   begin()
-  return () => watch.disconnect()
+  return () => { gone = true; watch.disconnect() }
 }}

@@ -452,7 +452,7 @@ def guess_figure(
     corners = [(i%cols*(w+gap),i//cols*(h+gap)) for i in range(n)]
     shown = np.flatnonzero(chosen) if reveal else ()
     frame = lambda i,out,*style: Line(*_rim(*corners[i], w, h, out), *style, width=5)
-    marks = [Picture(_montage(im, cols, gap), heard=True)]
+    marks = [Picture(_montage(im, cols, gap), heard=(-(-n//cols),cols))]
     marks += [frame(i, 0, 'my guess', palette[0]) for i in guesses]
     marks += [frame(i, gap/4, 'chosen', palette[1], 'dash') for i in shown]
     number = dict(xin='data', yin='data', h='left', v='top', bold=True, ground=True)

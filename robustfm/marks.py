@@ -378,11 +378,17 @@ class Heat:
 class Picture:
     "An image; its pixels are not smoothed"
     pixels: np.ndarray   # uint8 (H,W,3), or 4 with opacity
-    heard: bool = False  # does a click on it count?
+    heard: tuple = ()    # (rows, columns) of the parts that a click on it can mean
 
     def plotly(self, page):
         source = 'data:image/png;base64,'+base64.b64encode(_png(self.pixels)).decode()
-        page.trace(self, type='image', source=source, silent='none' if self.heard else 'skip')
+        page.trace(self, type='image', source=source)
+        if self.heard: page.trace(self, 'none', type='heatmap', opacity=0, showscale=False, **self._parts())
+
+    def _parts(self):
+        "Cells to click on: plotly fails at a picture that is not decoded yet"
+        y,x = ((np.arange(n)+.5)*size/n-.5 for n,size in zip(self.heard, self.pixels.shape))
+        return dict(x=x, y=y, z=np.zeros(self.heard))
 
     def matplotlib(self, ax, pen): ax.imshow(self.pixels, interpolation='nearest')
 

@@ -114,14 +114,17 @@ export default { async render({model, el}) {
     picture.onpointerenter = draw
   }
 
-  const resized = new ResizeObserver(() => { if (!asleep && el.clientWidth && el.clientWidth !== width) draw() })
+  // JupyterLab gives a cell out of sight no width, and says nothing of it when it comes back
+  function fit() { if (!asleep && el.clientWidth && el.clientWidth !== width) draw() }
+  const resized = new ResizeObserver(fit), seen = new IntersectionObserver(fit)
   const themed  = new MutationObserver(draw)
   model.on('change:figure', draw)
   await draw()
   resized.observe(el)
+  seen.observe(el)
   themed.observe(document.body, {attributeFilter: ['data-jp-theme-light', 'class']})
   return () => {
-    resized.disconnect(); themed.disconnect()
+    resized.disconnect(); seen.disconnect(); themed.disconnect()
     if (awake.includes(sleep)) awake.splice(awake.indexOf(sleep), 1)
     P.purge(div)
   }

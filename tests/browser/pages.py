@@ -64,7 +64,7 @@ class Page:
         mine = (base, base.replace('http','ws'), 'data:', 'blob:', 'about:')
         page.route(lambda u: not u.startswith(mine), lambda r: r.abort())
         page.on('request', lambda r: None if r.url.startswith(mine) else self.outside.append(r.url))
-        page.on('pageerror', lambda e: self.errors.append(str(e)[:400]))
+        page.on('pageerror', lambda e: self.errors.append(str(e.stack or e)[:400]))
         page.on('console', lambda m: self.errors.append(f"{m.text[:400]} ({m.location.get('url')})") if m.type=='error' and not any(h in m.location.get('url','') for h in harmless) else None)
 
     def open(self, nb):
@@ -84,9 +84,9 @@ class Page:
 
     def drawn(self, i, more_than=0, timeout=60000):
         "Wait until the i-th explorer has been drawn once more; how often it was"
-        p = self.page
-        p.wait_for_function('([i,n]) => { const d = [...document.querySelectorAll(".robustfm-live")][i]?.querySelector("[data-drawn]"); return d && +d.dataset.drawn > n }', arg=[i,more_than], timeout=timeout, polling=50)
-        return p.evaluate('i => +[...document.querySelectorAll(".robustfm-live")][i].querySelector("[data-drawn]").dataset.drawn', i)
+        d = '[...document.querySelectorAll(".robustfm-live")][i]?.querySelector("[data-drawn]")'
+        times = self.page.wait_for_function(f'([i,n]) => {{ const d = {d}; return d && +d.dataset.drawn > n && +d.dataset.drawn }}', arg=[i,more_than], timeout=timeout, polling=50)
+        return times.json_value()
 
     def explorer(self, i): return self.page.locator('.robustfm-live').nth(i)
 

@@ -65,14 +65,17 @@ def behave(page):
         .filter(c => c.dataset.lmSuppressShortcuts !== 'true' || !(c.ariaLabel || c.labels?.[0]?.textContent.trim())).map(c => c.outerHTML.slice(0, 200))""")
     assert bad==[], bad[:3]
 
-def fits(page, width):
-    "No explorer is wider than its place, where it is looked at: JupyterLab draws what comes into sight"
-    for i in range(page.locator('.robustfm-live').count()):
-        box = page.locator('.robustfm-live').nth(i)
-        box.scroll_into_view_if_needed()
-        page.wait_for_timeout(700)
-        sizes = box.evaluate("e => [...e.querySelectorAll('.js-plotly-plot')].map(p => [p.parentElement.scrollWidth, p.parentElement.clientWidth])")
-        assert not [s for s in sizes if s[0]>s[1]+1 and s[1]>0] or i==names.index('compare'), (width,i,sizes)   # a table is moved sideways
+def seen(page, i):
+    "An explorer that has come into sight: only then JupyterLab gives it its place, and it is drawn to fit"
+    box = page.explorer(i); box.scroll_into_view_if_needed()
+    page.page.wait_for_timeout(700)
+    return box
+
+def fits(page, where):
+    "No explorer is wider than its place"
+    for i in range(page.page.locator('.robustfm-live').count()):
+        sizes = seen(page, i).evaluate("e => [...e.querySelectorAll('.js-plotly-plot')].map(p => [p.parentElement.scrollWidth, p.parentElement.clientWidth])")
+        assert not [s for s in sizes if s[0]>s[1]+1 and s[1]>0] or i==names.index('compare'), (where,i,sizes)   # a table is moved sideways
 
 def keys_stay(page, box):
     "d d on a slider deletes no cell, and an arrow moves a menu"
@@ -93,7 +96,7 @@ def pictured(page, where):
     from PIL import Image
     pictures.mkdir(parents=True, exist_ok=True)
     for i,n in enumerate(names):
-        box = page.explorer(i); box.scroll_into_view_if_needed(); box.screenshot(path=pictures/f'{where}_{n}.png')
+        seen(page, i).screenshot(path=pictures/f'{where}_{n}.png')
         im = Image.open(pictures/f'{where}_{n}.png').convert('RGB')
         assert im.width>600 and im.height>150 and len(im.getcolors(1<<24))>60, f'{n} is empty'
 
@@ -175,11 +178,12 @@ def narrow(page):
     "At 1024×768, light and dark: nothing is cut, and what is said can be read"
     page.page.set_viewport_size(dict(width=1024, height=768))
     page.page.wait_for_timeout(2500)
-    fits(page.page, 1024)
+    fits(page, 'light')
     page.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Dark'})")
     page.page.wait_for_function("() => document.body.dataset.jpThemeLight === 'false'")
     page.page.wait_for_timeout(2500)
     assert page.page.locator('.robustfm-bad').first.evaluate(contrast)>=4.5
+    fits(page, 'dark')
     pictured(page, 'dark')
     page.page.evaluate("() => window.jupyterapp.commands.execute('apputils:change-theme', {theme: 'JupyterLab Light'})")
     page.page.set_viewport_size(dict(width=1280, height=1400))

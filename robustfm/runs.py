@@ -20,8 +20,8 @@ from .train import compiled,engine,optimizer,steps,warmup_cosine
 
 # %% ../nbs/201_runs.ipynb #61fea0a2
 class History(list):
-    "Records of a training, one dict an epoch; `history['loss']` is a column. `stopped` says what ended it early"
-    stopped = None # 'SIGINT', or 'show'
+    "Records of a training, one dict an epoch; `history['loss']` is a column"
+    stopped = None # what ended it early: 'SIGINT', or 'show'
     def __getitem__(self, k):
         if isinstance(k, str): return [r[k] for r in self if k in r]
         return super().__getitem__(k)
@@ -65,27 +65,30 @@ def load_state(
     tensors,meta = read_tensors(path)
     try: return _nested(json.loads(meta['robustfm']), tensors)
     except (KeyError,TypeError,ValueError,RecursionError):
-        raise ValueError(f"{path} is not a checkpoint of this package: remove it, or choose another folder") from None
+        raise ValueError(f"{path} is not a checkpoint of this package: remove it, "
+                         "or choose another folder") from None
 
 # %% ../nbs/201_runs.ipynb #ee4a8856
+def _damaged(what): return ValueError(f"{what}: the run folder is damaged")
+
 def _text(path):
-    if not path.is_file(): raise ValueError(f"{path} is not a file: the run folder is damaged")
+    if not path.is_file(): raise _damaged(f'{path} is not a file')
     try: return path.read_text(encoding='utf-8')
-    except UnicodeDecodeError: raise ValueError(f"{path} is not text: the run folder is damaged") from None
+    except UnicodeDecodeError: raise _damaged(f'{path} is not text') from None
 
 def _parsed(text, where):
     "A JSON object, or one sentence that says where there is none"
     try: data = json.loads(text)
-    except (ValueError,RecursionError): raise ValueError(f"{where} is not whole: the run folder is damaged") from None
+    except (ValueError,RecursionError): raise _damaged(f'{where} is not whole') from None
     if isinstance(data, dict): return data
-    raise ValueError(f"{where} holds {type(data).__name__}, not settings: the run folder is damaged")
+    raise _damaged(f'{where} holds {type(data).__name__}, not settings')
 
 def _record(line, where):
     "One epoch of a history"
     r = _parsed(line, where)
     numbers = all(isinstance(r.get(k), (int,float)) for k in ('epoch','progress'))
     if numbers: return r
-    raise ValueError(f"{where} lacks epoch or progress: the run folder is damaged")
+    raise _damaged(f'{where} lacks epoch or progress')
 
 _broken = ValueError,OSError,KeyError,EOFError,NotImplementedError,zipfile.BadZipFile,zlib.error
 
@@ -95,15 +98,14 @@ def _arrays(path, limit=10**9):
         with zipfile.ZipFile(path) as z: size = sum(i.file_size for i in z.infolist())
         if size>limit: raise ValueError(f'{size:,} bytes')
         with np.load(path, allow_pickle=False) as f: return {k:f[k] for k in f.files}
-    except _broken as e:
-        raise ValueError(f"{path} cannot be read ({printable(str(e))[:200]}): the run folder is damaged") from None
+    except _broken as e: raise _damaged(f'{path} cannot be read ({printable(str(e))[:200]})') from None
 
 def _selected(arrays, path):
     "One dict a selection from names like '3/indices'"
     out = {}
     for k,v in arrays.items():
         m = re.fullmatch(r'(\d{1,6})/(\w+)', k)
-        if not m: raise ValueError(f"{path} holds {k[:40]!r}, no selection: the run folder is damaged")
+        if not m: raise _damaged(f'{path} holds {k[:40]!r}, no selection')
         out.setdefault(int(m[1]), {})[m[2]] = v if v.ndim else v.item()
     return [out[i] for i in sorted(out)]
 
@@ -156,12 +158,12 @@ class Run:
 
     def write_selections(self, selections):
         "Write them all, whole or not at all"
-        flat = {f'{i}/{k}':np.asarray(v) for i,s in enumerate(selections) for k,v in s.items() if v is not None}
-        self._npz('selections.npz', flat)
+        self._npz('selections.npz', {f'{i}/{k}':v for i,s in enumerate(selections) for k,v in s.items()})
 
     def _npz(self, name, arrays):
+        kept = {k:np.asarray(v) for k,v in arrays.items() if v is not None}
         with replacing(self.path/name) as tmp:
-            with open(tmp, 'wb') as f: np.savez_compressed(f, **arrays)
+            with open(tmp, 'wb') as f: np.savez_compressed(f, **kept)
 
     @property
     def embeddings(self):
@@ -172,8 +174,11 @@ class Run:
 
     def write_embeddings(self, epoch, **arrays):
         "Keep arrays of an epoch in `embeddings/`, in half precision"
-        def half(v): return v.astype('float16') if v.dtype.kind=='f' and v.ndim else v
-        self._npz(f'embeddings/{epoch:06}.npz', {k:half(np.asarray(v)) for k,v in arrays.items() if v is not None})
+        def half(v):
+            v = np.asarray(v)
+            return v.astype('float16') if v.dtype.kind=='f' and v.ndim else v
+        kept = {k:half(v) for k,v in arrays.items() if v is not None}
+        self._npz(f'embeddings/{epoch:06}.npz', kept)
 
     @property
     def reports(self):
@@ -193,7 +198,7 @@ class Run:
     def encoder(self,
         backbone=None # needed only if the backbone is not one of `backbones`
     ):                # in evaluation mode
-        "The trained encoder, or the last checkpoint's: DynACL's momentum encoder, the one inside a classifier"
+        "The encoder, trained or of the last checkpoint: DynACL's momentum encoder, a classifier's own"
         p,config = self.path/'encoder.safetensors',self.config
         prefix = config.get('product', 'net.')
         old = 'product' not in config and (config.get('objective') or {}).get('momentum') is not None
@@ -201,7 +206,8 @@ class Run:
         if not self.checkpoint.exists():
             raise FileNotFoundError(f"{self.path} has no encoder yet: its first checkpoint is still to come")
         spec,state = config.get('encoder'),load_state(self.checkpoint)['objective']
-        if not spec: raise ValueError(f"{self.path} describes no encoder: build the objective, load the checkpoint")
+        if not spec:
+            raise ValueError(f"{self.path} describes no encoder: build the objective, load the checkpoint")
         if old: prefix = 'follower.'                                # the first version kept the other one
         net = rebuild(spec, backbone, who=f'{self.path}')
         net.load_state_dict({k.removeprefix(prefix):v for k,v in state.items() if k.startswith(prefix)})
@@ -260,7 +266,8 @@ def _fingerprint(batches):
 def _differences(a, b, name=''):
     "Where settings `a` and `b` differ, in words; addresses in memory do not count"
     if isinstance(a, dict) and isinstance(b, dict):
-        return [d for k in sorted({*a,*b}) for d in _differences(a.get(k), b.get(k), f'{name}.{k}'.strip('.'))]
+        keys = [(k,f'{name}.{k}'.strip('.')) for k in sorted({*a,*b})]
+        return [d for k,path in keys for d in _differences(a.get(k), b.get(k), path)]
     def plain(v): return re.sub(r' at 0x[0-9a-fA-F]+', '', v) if isinstance(v, str) else v
     return [] if plain(a)==b else [f'{name} ({a!r} there, {b!r} here)']
 
@@ -270,9 +277,10 @@ def _interruptible():
     "A list of the signals that asked to stop; a second Ctrl-C interrupts at once"
     asked,old,first = [],{},[]
     def ask(sig, frame):
-        if asked and sig==signal.SIGINT and time.monotonic()-first[0]>1: raise KeyboardInterrupt # a launcher repeats it
-        asked.append(signal.Signals(sig).name)
         first.append(time.monotonic())
+        again = asked and sig==signal.SIGINT and first[-1]-first[0]>1    # sooner, a launcher repeats itself
+        if again: raise KeyboardInterrupt
+        asked.append(signal.Signals(sig).name)
     try:
         for s in (signal.SIGINT,signal.SIGTERM): old[s] = signal.signal(s, ask)
     except ValueError: pass # not the main thread: whoever runs it decides
@@ -345,9 +353,9 @@ class _Session:
         self.began = self.saved = time.monotonic()
         self.signals = _interruptible() if self.run else nullcontext([])
         self.asked = self.signals.__enter__()
-        self.bar = tqdm(total=self.config['epochs'], initial=self.at[0], disable=self.show is not True or not self.main,
-                        desc=type(self.objective).__name__,
-                        bar_format='{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]')
+        self.bar = tqdm(desc=type(self.objective).__name__, total=self.config['epochs'], initial=self.at[0],
+                        bar_format='{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]',
+                        disable=self.show is not True or not self.main)
         _seed(self.config['seed'], self.acc, self.at[2])
         return self
 
@@ -368,9 +376,9 @@ class _Session:
         if busy: raise RuntimeError(f"{path} is being written by another training: choose another folder")
         try:
             self._resume()
-            last, = self.agree(self.at[2])
-            if last!=self.at[2]:
-                raise ValueError(f"process {self.acc.process_index} sees step {self.at[2]} in {path}, another one "
+            here,(last,) = self.at[2],self.agree(self.at[2])
+            if last!=here:
+                raise ValueError(f"process {self.acc.process_index} sees step {here} in {path}, another one "
                                  f"{last}: the run folder must be on a disk that all processes share")
             if self.main: self._begin()
         except BaseException:
@@ -398,8 +406,8 @@ class _Session:
         try: self._load(state)
         except (KeyError,TypeError,RuntimeError,ValueError) as e:
             why = str(e).strip().splitlines()[0]
-            raise ValueError(f"{run.checkpoint} is of another run or version: {why} Remove it to begin again, "
-                             "or choose another folder") from None
+            raise ValueError(f"{run.checkpoint} is of another run or version: {why} "
+                             "Remove it to begin again, or choose another folder") from None
 
     def _load(self, state):
         self.objective.load_state_dict(state['objective'])
@@ -432,16 +440,17 @@ class _Session:
         if bad: self._diverged(s)
 
     def _diverged(self, s):
-        where = f"; {self.run.path} keeps the last good checkpoint, so take another folder" if self.run else ''
+        kept  = self.run and f'; {self.run.path} keeps the last good checkpoint, so take another folder'
         raise FloatingPointError(f"the loss is not finite at step {s.step}, in epoch {s.epoch}: "
-                                 f"lower lr (now {s.lr:.3g}), or use precision='fp32'{where}")
+                                 f"lower lr (now {s.lr:.3g}), or use precision='fp32'{kept or ''}")
 
     def _epoch(self, s):
         "Keep the record of an epoch; True when `show` wants to stop"
         mean = dict(zip(['loss',*s.terms], (self.acc.reduce(self.running, 'mean')/s.n).tolist()))
         self.running = None
-        seconds = round(self.seconds+time.monotonic()-self.began, 3)
-        self.history.append(dict(epoch=s.epoch, step=s.step, progress=s.progress, seconds=seconds, lr=s.lr, **mean))
+        seconds = round(self._spent(), 3)
+        about = dict(epoch=s.epoch, step=s.step, progress=s.progress, seconds=seconds, lr=s.lr)
+        self.history.append(about|mean)
         self.bar.set_postfix_str(f"loss {mean['loss']:.3f}")
         if self.run and self.main:
             self.run.append(self.history[-1])
@@ -465,9 +474,11 @@ class _Session:
         source = self.batches.state() if hasattr(self.batches, 'state') else None
         scaler = self.acc.scaler and self.acc.scaler.state_dict()
         save_state(self.run.checkpoint, dict(
-            objective=self.objective.state_dict(), opt=self.opt.state_dict(), scaler=scaler, batches=source, at=at,
-            seconds=self.seconds+time.monotonic()-self.began, history=list(self.history), running=self.running))
+            objective=self.objective.state_dict(), opt=self.opt.state_dict(), scaler=scaler, batches=source,
+            at=at, seconds=self._spent(), history=list(self.history), running=self.running))
         self.saved = time.monotonic()
+
+    def _spent(self): return self.seconds+time.monotonic()-self.began
 
     def finish(self):
         "Write the product, or say where to go on; SIGTERM ends the program"
@@ -490,7 +501,8 @@ class _Session:
 def _source(batches):
     "Batches of `Images`; anything else is taken as it is"
     if isinstance(batches, Images): return Batches(batches, min(512, len(batches)))
-    if hasattr(batches, '__len__') and hasattr(batches, '__iter__') and not torch.is_tensor(batches): return batches
+    sized = hasattr(batches, '__len__') and hasattr(batches, '__iter__')
+    if sized and not torch.is_tensor(batches): return batches
     raise TypeError("batches must be Images, Batches, a coreset or anything of (x,y) with len(), not "
                     f"{type(batches).__name__}")
 
@@ -501,6 +513,17 @@ def _number(lr):
 def _folder(run, checkpoint):
     if '' in (run,checkpoint): raise ValueError("run='' is no folder: give its path, or None to keep nothing")
     return run or checkpoint
+
+def _settings(objective, batches, **asked):
+    "What was asked for, as JSON keeps it"
+    about = dict(objective=describe(objective), batches=describe(batches), data=_fingerprint(batches))
+    return json.loads(json.dumps(about|asked, default=_json))
+
+def _compiling(objective, how):
+    if not how: return nullcontext()
+    return compiled(objective) if how is True else compiled(objective, how)
+
+def _own_numbers(device): return torch.random.fork_rng([device] if device.type=='cuda' else [])
 
 def pretrain(
     objective,      # `Objective`
@@ -514,25 +537,22 @@ def pretrain(
     run=None,       # folder to write; what is there is continued
     checkpoint=None,# the same, under another name
     seed=0,         # of the views and attacks
-    show=True,      # a bar; or a function called with the history after each epoch, which may return True to stop
+    show=True,      # a bar; or a function of the history, called after each epoch: True stops
     save_every=60., # seconds between checkpoints
     weight_decay=None,# the optimizer's usual one if None
     embed=None,     # (images, every): keep their embeddings each so many epochs, in the run folder
 )->History:         # one record an epoch; `.stopped` says what ended it early
     "Train an objective, with progress, a run folder, and nothing lost when interrupted"
     folder,batches,acc = _folder(run, checkpoint),_source(batches),engine(precision)
-    given  = {} if weight_decay is None else dict(weight_decay=float(weight_decay))
-    config = dict(objective=describe(objective), batches=describe(batches), data=_fingerprint(batches))
     name   = opt if isinstance(opt, str) else plainly(opt)
+    given  = {} if weight_decay is None else dict(weight_decay=float(weight_decay))
     opt    = optimizer(objective.to(acc.device), opt, _number(lr), **given)
     peak   = float(opt.param_groups[0]['lr'] if lr is None else lr)
-    config |= dict(epochs=whole(epochs=epochs), lr=peak, opt=name, warmup=warmup, precision=acc.mixed_precision)
-    config |= dict(seed=seed, processes=acc.num_processes, **given)
-    config  = json.loads(json.dumps(config, default=_json))
-    epochs  = config['epochs']
-    fast    = compiled(objective, *([] if compile is True else [compile])) if compile else nullcontext()
+    config = _settings(objective, batches, epochs=whole(epochs=epochs), lr=peak, opt=name, warmup=warmup,
+                       precision=acc.mixed_precision, seed=seed, processes=acc.num_processes, **given)
+    rates   = warmup_cosine(peak, config['epochs'], warmup)
     session = _Session(folder, objective, batches, opt, acc, config, show, save_every, embed)
-    with torch.random.fork_rng([acc.device] if acc.device.type=='cuda' else []), fast, session:
-        for s in steps(objective, batches, opt, epochs, warmup_cosine(peak, epochs, warmup), acc, session.at):
+    with _own_numbers(acc.device), _compiling(objective, compile), session:
+        for s in steps(objective, batches, opt, config['epochs'], rates, acc, session.at):
             if session.record(s): break
     return session.finish()

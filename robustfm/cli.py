@@ -60,17 +60,14 @@ def load_data(
     labelled=True, # of STL-10: its 5,000 labelled images; False: the 100,000 without labels, to pre-train on
 ):                 # `Images` to train on, `Images` to test on
     "Training and test images by name, or of any folder"
-    from robustfm import datasets as d
-    from robustfm.rendering import shapes
-    if name=='digits': return d.digits()[::2]
-    if name=='shapes': return shapes(4000, 0, size or 32),shapes(1000, 1, size or 32)
-    if name=='stl10':
-        train,test,unlabelled = d.stl10(root, size or 32)
-        return (train if labelled else unlabelled),test
-    if name in ('cifar10','cifar100','imagenet32'): return getattr(d, name)(root)
-    if expanded(name).is_dir(): return d.images(name, size or 32).split(.9)
-    raise ValueError(f"data {name!r} is unknown: choose digits, shapes, cifar10, cifar100, stl10, "
-                     "imagenet32, or give a folder of images")
+    from robustfm.datasets import datasets,images
+    from robustfm.recipes import images_by_name
+    if name in datasets:
+        parts = images_by_name(name, root, size)
+        train = parts['train'] if labelled else parts.get('unlabelled', parts['train'])
+        return train,parts['test' if 'test' in parts else 'valid']
+    if expanded(name).is_dir(): return images(name, size or 32).split(.9)
+    raise ValueError(f"data {name!r} is unknown: choose {', '.join(datasets)}, or give a folder of images")
 
 # %% ../nbs/40_cli.ipynb #1f22666b
 _sets = 'digits | shapes | cifar10 | cifar100 | stl10 | imagenet32 | a folder of images'

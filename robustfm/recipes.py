@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['recipes', 'shortcuts', 'recipe', 'build_encoder', 'build', 'reference_results', 'measured',
            'gain', 'dots', 'setting', 'changed', 'settings_for', 'batches_for', 'needs_teacher',
-           'pretrain_recipe', 'run_recipe']
+           'pretrain_recipe', 'run_recipe', 'images_by_name']
 
 # %% ../nbs/209_recipes.ipynb #449f3257
 import csv,inspect,json,math,re,statistics
@@ -18,20 +18,18 @@ from ._compat import package_text,tutorials_folder
 from .attacks import PGD,Linf
 from .augment import crop_flip,views
 from .data import Batches,Images
-from .datasets import cifar10,cifar100,digits,imagenet32,stl10
+from .datasets import datasets
 from .evaluation import evaluate
-from .finetuning import finetune,protocols
-from .methods.acl import ACL
-from .methods.advcl import AdvCL,pseudo_labels
-from .methods.ainfonce import AInfoNCE,AdaptiveDegree,Asymmetric
+from .finetuning import Classifier,finetune,protocols
+import robustfm.methods.acl,robustfm.methods.dynacl,robustfm.methods.rocl     # so that they are registered
+from .methods.advcl import pseudo_labels
+from .methods.ainfonce import AdaptiveDegree,Asymmetric
 from .methods.air import AIR
 from .methods.deacl import DeACL
-from .methods.dynacl import DynACL
 from .methods.lp_aft import lp_aft
-from .methods.rcs import RCS,Random
-from .methods.rocl import RoCL
+from .methods.rcs import RCS,Random,SAT
 from .models import Encoder,backbones,projector
-from .objective import SimCLR
+from .objective import SimCLR,methods
 from .runs import open_run,pretrain
 from .tools import Table,expanded,one_of,seeded
 from .train import optimizer
@@ -102,6 +100,8 @@ def build_encoder(
     if stats and len(stats[0])!=channels: stats = None
     return Encoder(f, branches, proj and projector(f.num_features, **proj), stats)
 
+def _attack(r): return PGD(Linf(r['attack']['eps']), r['attack']['alpha'], r['attack']['steps'])
+
 def _augmentation(r):
     return crop_flip(r['views']['weak']) if 'weak' in r['views'] else views(size=r.get('size'), **r['views'])
 
@@ -109,20 +109,18 @@ def build(
     settings,    # a recipe
     net=None,    # `Encoder`; the published one if None
     teacher=None,# of DeACL
+    classes=1000 # of supervised training
 ):               # `Objective`
     "The objective that a recipe describes"
     r = settings
-    if r['method'] is None: raise ValueError(f"this recipe has no objective here: {r['note']}")
     net = net or build_encoder(r)
+    if r['method']=='SAT': return SAT(Classifier(net, classes), None, _attack(r))
     if r['method']=='SimCLR': return SimCLR(net, _augmentation(r), **r['objective'])
-    a   = r['attack']
-    kw  = dict(r['objective'], attack=PGD(Linf(a['eps']), a['alpha'], a['steps']))
+    kw  = dict(r['objective'], attack=_attack(r))
     if 'reg' in r: kw['reg'] = AIR(**r['reg'])
     if 'asym' in r: kw['asym'] = Asymmetric(**r['asym'])
     if r.get('adaptive'): kw['adaptive'] = AdaptiveDegree(**r['adaptive'])
-    if r['method']!='DeACL':
-        made = dict(ACL=ACL, DynACL=DynACL, AdvCL=AdvCL, AInfoNCE=AInfoNCE, RoCL=RoCL)
-        return made[r['method']](net, _augmentation(r), **kw)
+    if r['method']!='DeACL': return methods[r['method'].lower()](net, _augmentation(r), **kw)
     if teacher is None:
         raise ValueError("DeACL learns from a teacher: build(..., teacher=) an encoder without attacks")
     return DeACL(net, teacher, _augmentation(r), **kw)
@@ -347,8 +345,19 @@ def run_recipe(
     said = [r for m in modes for r in (_mean_row(rows, m),_published_row(rows, name, data, m)) if r]
     return Table([*rows,*said])
 
+def images_by_name(
+    name,     # of `datasets`
+    root=None,# folder of a published set
+    size=None # pixels, where a set has a choice
+):            # {'train': `Images`, 'test': …, and what else the set has}
+    "The parts of a data set"
+    load  = datasets[one_of(list(datasets), data=name)]
+    given = dict(root=root, folder=root, size=size)
+    takes = inspect.signature(load).parameters
+    return dict(zip(load.parts, load(**{k:v for k,v in given.items() if v is not None and k in takes})))
+
 def _sets(data):
     "Images without labels, with labels, and to test on, of a data set"
-    made  = dict(digits=digits, cifar10=cifar10, cifar100=cifar100, stl10=stl10, imagenet32=imagenet32)
-    parts = made[one_of(list(made), data=data)]()
-    return (parts[2] if data=='stl10' else parts[0]),parts[0],parts[-1 if data=='digits' else 1]
+    parts = images_by_name(data)
+    test  = parts['test'] if 'test' in parts else parts['valid']
+    return parts.get('unlabelled', parts['train']),parts['train'],test

@@ -36,7 +36,7 @@ def test_command_writes_one_page_that_needs_no_network(tmp_path):
     for word in ('method','SA','RA','SimCLR','ACL','±','verdict','checks passed'): assert word in r.output
     page = out.read_text()
     assert not re.findall(r'<(?:script|link|img)[^>]+(?:src|href)\s*=\s*["\']?(?:https?:)?//', page)   # plotly's own code mentions addresses; no tag loads one
-    assert 'Whether to believe it' in page and '<td>gradients</td><td>pass</td><td>pass</td>' in page     # no robustness without its verdicts
+    assert 'Whether to believe it' in page and re.search('>gradients</td>'+'<td[^>]*>pass</td>'*2, page)     # no robustness without its verdicts
     assert page.count('<div id="f')>=4 and os.listdir(tmp_path)==['report.html']
 
 @pytest.mark.slow

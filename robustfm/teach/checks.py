@@ -140,7 +140,7 @@ def _walks(f, x, loss):
          'detach() what goes into the next step.',
     solution=my_pgd)
 def check_pgd(f):
-    "f(loss, x, eps, alpha, steps): the images inside the ball and [0,1] that maximise `loss`"
+    "f(loss, x, eps, alpha, steps): the images inside the ball and [0,1] that maximise the loss"
     x,w = .2+.6*torch.rand(4,1,5,5),torch.randn(4,1,5,5, requires_grad=True)
     linear = lambda a: (w*a).sum()
     _reaches_corner(_climbs(f, x, linear), x, w.detach())

@@ -11,6 +11,7 @@ __all__ = ['on_digits', 'on_cifar10', 'on_t4', 'checkers', 'budget', 'Prediction
 # %% ../../nbs/41_course.ipynb #e26d11d0
 import html,inspect,json,math,os,re,traceback
 from dataclasses import dataclass
+from functools import update_wrapper
 from pathlib import Path
 from textwrap import dedent
 from types import SimpleNamespace
@@ -401,8 +402,7 @@ def checker(
     "Make an `Exercise` of a test of the reader's function, which raises `Wrong` or returns None or a remark"
     def register(test):
         checkers[key] = Exercise(key, task or key, hint, solution, test)
-        checkers[key].__doc__ = test.__doc__
-        return checkers[key]
+        return update_wrapper(checkers[key], test)          # documented as the function it was
     return register
 
 def _known(key): return checkers[one_of(checkers, key=key)]

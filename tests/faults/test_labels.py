@@ -7,6 +7,7 @@ from robustfm.finetuning import Classifier,accuracy,by_name,class_labels,finetun
 from robustfm.models import Encoder,tiny
 
 FAULTS = [('bugs-ml-B12', 'labels', 'test_labels_with_gaps_are_refused'),
+          ('bugs-ml-B12', 'labels', 'test_an_identity_is_no_class_number'),
           ('bugs-ml-B12', 'labels', 'test_a_column_of_labels_is_a_row'),
           ('bugs-ml-B12', 'labels', 'test_what_is_no_label_is_refused'),
           ('bugs-ml-A7', 'labels', 'test_classes_are_compared_by_name'),
@@ -25,10 +26,14 @@ def untouched():
     torch.manual_seed(0)
     return Counting(tiny(1, 2), 'clean')
 
-@pytest.mark.parametrize('y', [[5,100,7000], [1,2,3], [0,10**9,1], [3,3,3]], ids=['bugs-ml-B12-identities','bugs-ml-B12-from-1','bugs-ml-B12-1e9','own-one-class'])
+@pytest.mark.parametrize('y', [[5,100,7000], [1,2,3], [3,3,3]], ids=['bugs-ml-B12-identities','bugs-ml-B12-from-1','own-one-class'])
 def test_labels_with_gaps_are_refused(y):
     with pytest.raises(ValueError, match='number the classes 0') as e: finetune(untouched(), Images(few.x[:3], y), **quick)
     assert 'classes=' in str(e.value)
+
+@pytest.mark.parametrize('y', [[0,10**9,1], [2**40,0,1], [100_000,0,1]], ids=['bugs-ml-B12-1e9','own-2-to-the-40','own-least'])
+def test_an_identity_is_no_class_number(y):
+    with pytest.raises(ValueError, match='count from 0'): Images(few.x[:3], y)
 
 def test_gaps_are_no_fault_where_the_classes_are_known():
     clf = finetune(net, Images(few.x[:3], [5,1,7], [str(i) for i in range(10)]), **quick)

@@ -17,7 +17,7 @@ from robustfm.tools import measuring,pixels
 from robustfm.methods.acl import ACL
 from robustfm.models import Encoder,tiny
 from robustfm.runs import Run,pretrain
-from robustfm.corruptions import corrupt,corruption_names,corruptions
+from robustfm.corruptions import corrupt,corruption_names,corrupted_accuracy
 from robustfm.teach.planted import check_attack,planted,planted_kinds
 
 EPS = .1
@@ -399,11 +399,11 @@ def test_corruptions_in_the_published_layout(data_folder, tmp_path):
         x,y = read_data.cifar10c_regen(n)
         np.save(tmp_path/f'{n}.npy', x); np.save(tmp_path/'labels.npy', y)
     net = Encoder(tiny(3)); d = Images(torch.from_numpy(x[:50].copy()).permute(0,3,1,2).contiguous(), torch.from_numpy(y[:50].copy()).long())
-    c = corruptions(finetune(net, d, epochs=40, show=False), tmp_path, show=False)      # learned by heart, so that corruptions hurt
+    c = corrupted_accuracy(finetune(net, d, epochs=40, show=False), tmp_path, show=False)      # learned by heart, so that corruptions hurt
     assert c.n==50 and len(c.accuracy)==19 and c.mean!=c.mean19 and c.severity(5)<=c.severity(1)
     c.save(tmp_path/'c.json'); assert load_report(tmp_path/'c.json')==c and '± ' in str(c)
     np.save(tmp_path/'fog.npy', x.astype('float32'))
-    with pytest.raises(ValueError, match='must be uint8'): corruptions(net, tmp_path, ('fog',), show=False)
+    with pytest.raises(ValueError, match='must be uint8'): corrupted_accuracy(net, tmp_path, ('fog',), show=False)
 
 def test_corruptions_of_any_images():
     "Drawn by imagecorruptions (the extra [corruptions]), repeatable, and said not to be those of CIFAR-10-C"
@@ -411,6 +411,6 @@ def test_corruptions_of_any_images():
     d = Images(torch.randint(0, 256, (4,1,32,32), dtype=torch.uint8), torch.arange(4))
     a,b = (corrupt(d, 'gaussian_noise', 3) for _ in range(2))
     assert a.x.equal(b.x) and a.x.shape==d.x.shape and not a.x.equal(d.x) and a.y.equal(d.y)
-    c = corruptions(finetune(Encoder(tiny()), d, epochs=1, bs=4, show=False), d, ('fog','contrast'), (1,5), show=False)
+    c = corrupted_accuracy(finetune(Encoder(tiny()), d, epochs=1, bs=4, show=False), d, ('fog','contrast'), (1,5), show=False)
     assert 'not comparable' in c.source and list(c.accuracy)==['fog','contrast']
     with pytest.raises(ValueError, match='32×32'): corrupt(Images(d.x[:,:,:8,:8], d.y), 'fog', 1)

@@ -115,7 +115,9 @@ def _labels(y, x):
     if y.ndim not in (1,2) or len(y)!=len(x):
         want = f"({len(x)},) or ({len(x)},k), one row for each image"
         raise ValueError(f"Images: y must have shape {want}, not {tuple(y.shape)}")
-    if y.numel() and y.max()>=100_000: raise ValueError(f"Images: label {int(y.max())} is no class number: count from 0")
+    if y.numel() and y.max()>=100_000:
+        why = 'is no class number: number the classes 0, 1, …, and name them by classes='
+        raise ValueError(f"Images: label {int(y.max())} {why}")
     return y.long()
 
 _floats = (torch.float16,torch.bfloat16,torch.float32,torch.float64,torch.complex64,torch.complex128)

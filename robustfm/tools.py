@@ -283,7 +283,8 @@ def fill(
     if odd:
         why = f'{odd[0][:80]} is missing, unknown or of another shape'
         raise ValueError(f"{who} does not fit its own description: {why}")
-    model.load_state_dict({k:t.to(own[k].dtype, copy=True) for k,t in tensors.items()}, assign=True)
+    empty = any(t.is_meta for t in own.values())                  # else weights that are tied stay so
+    model.load_state_dict({k:t.to(own[k].dtype, copy=True) for k,t in tensors.items()}, assign=empty)
     return model.requires_grad_(True).eval()
 
 def write_network(

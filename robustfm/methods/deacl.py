@@ -12,7 +12,7 @@ from torch import nn
 import torch.nn.functional as F
 from ..attacks import PGD
 from ..losses import cos
-from ..models import Encoder,imagenet_stats
+from ..models import Encoder,stats_of
 from ..tools import evaluating
 from ..objective import Objective
 
@@ -21,13 +21,14 @@ class Teacher(nn.Module):
     "Somebody else's network, torchvision's or timm's, as images in [0,1] → representations"
     def __init__(self,
         model,                # with a last layer called `fc`, `classifier`, `head` or `heads`; it is copied
-        stats=imagenet_stats, # mean and standard deviation per channel that it expects
+        stats=None,           # mean and standard deviation per channel; `stats_of(model)` if None
         size=None,            # resize images to this; None: as they are
     ):
         super().__init__()
         self.model,self.size = deepcopy(model),size
         if hasattr(model, 'reset_classifier'): self.model.reset_classifier(0)     # timm
         else: setattr(self.model, self.last_layer(model), nn.Identity())
+        stats = stats or stats_of(model)
         for k,v in zip(('mean','std'), stats): self.register_buffer(k, torch.tensor(v).view(1,-1,1,1))
 
     @staticmethod

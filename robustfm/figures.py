@@ -89,14 +89,14 @@ def attack_figure(
     total,k = _agree(a, p, pa)
     n = min(total, most)
     x,a = _unit(np.broadcast_to(_arr(x), a.shape)[:n]),_unit(a[:n])
-    classes = [_cut(c, 14) for c in (range(k) if classes is None else classes)]
+    classes = _labels(classes, k, 14)
     truth = _truth(y, total)[:n]
     size  = float(np.abs(a-x).max(initial=0))
     scale = max(1, min(scale, int(.5/max(size, 1e-6)+.01)))
     sides = [*names,*['']*n]
     rows  = [[*_attacked(*row, scale, classes), _probabilities(*row[2:4], classes, top)]
              for row in zip(x, a, p, pa, truth, sides)]
-    about = f'true class: {classes[truth[0]]}; ' if y is not None and len(set(truth))==1 else ''
+    about = f'true class: {classes[truth[0]]}; ' if len({*truth}-{None})==1 else ''
     more  = f', {n} of {total:,} images'*(total>n)
     return Figure(rows, f'{about}no pixel changed by more than {size*255:.1f}/255{more}')
 
@@ -104,7 +104,9 @@ def _agree(a, p, pa):
     "How many images and classes there are, if all agree on it"
     want = len(a),p.shape[1]
     if p.shape==pa.shape==want: return want
-    raise ValueError(f"{len(a)} attacked images need probabilities of shape {want}, got {p.shape} and {pa.shape}")
+    raise ValueError(f"{len(a)} attacked images need probabilities {want}, got {p.shape} and {pa.shape}")
+
+def _labels(classes, k, most=24): return [_cut(c, most) for c in (range(k) if classes is None else classes)]
 
 def _truth(y, n): return [None]*n if y is None else np.broadcast_to(np.atleast_1d(_arr(y)), (n,)).tolist()
 
@@ -209,7 +211,7 @@ def _error(p, n):
     return np.sqrt(p*(1-p)/np.maximum(n, 1))*(n>0)
 
 def curve_figure(
-    curves,      # {name: curve}: `eps` in /255, `accuracy` in [0,1], `se` or `n`, as an object, a dict or a tuple
+    curves,      # {name: curve}: `eps` in /255, `accuracy` in [0,1], `se` or `n`: an object, a dict, a tuple
     chance=None, # accuracy of guessing; as the curves say if None
     notes=(),    # {name: verdict in words}; as the curves say for those that are not named
     title='Accuracy under attack',
@@ -263,14 +265,16 @@ def slice_figure(
     positive, # cosine of the two views at every step (S+1,)
     negative, # and to the nearest other image (S+1,)
     scale=10, # of the perturbation
-    edge=None,# coordinate at which the ball ends; not drawn if None
+    edge=None,# coordinate at which the ball ends, one or for each view; not drawn if None
 ):            # a figure
     "PGD on the contrastive loss: where it is on a slice of the loss, and what it does to one image"
     path,v,a,positive,negative = (_arr(o).astype(np.float32) for o in (path,v,a,positive,negative))
     six  = _pixels(np.stack([v,.5+scale*(a-v),a], 1).reshape(-1,*v.shape[1:]))
     two  = Panel([Picture(_montage(six, 3))], columns=['view',f'change ×{scale}','now'], height=230)
-    axes = [f'view {i} along its perturbation' for i in (1,2)]
-    left = Panel(_walk(_arr(grid), losses, path, step, edge), 'contrastive loss', *axes, 1.1)
+    grid = _arr(grid)
+    half = (grid[1]-grid[0])/2                                   # of a cell
+    axes = [Axis(f'view {i} along its perturbation', (grid[0]-half,grid[-1]+half)) for i in (1,2)]
+    left = Panel(_walk(grid, losses, path, step, edge), 'contrastive loss', *axes, 1.1)
     won  = ' (a stranger is nearer)' if negative[step]>positive[step] else ''
     title = f'Step {step} of {len(path)-1}: cosine of the two views {positive[step]:.2f}, '
     title += f'of the nearest other image {negative[step]:.2f}{won}'
@@ -282,7 +286,7 @@ def _walk(grid, losses, path, step, edge):
     point = dict(color=palette[1], edge=_white)
     marks = [Heat(losses, grid, grid, bar=True, hover='loss %{z:.3f}'), Line(*way, color=_white)]
     marks += [Points(*way, size=9, **point), Points(*now, size=20, symbol='star', **point)]
-    return marks if edge is None else marks+_ball(edge, grid)
+    return marks if edge is None else [*marks,_ball(edge)]
 
 def _cosines(positive, negative, step):
     "How near the other view is, and the nearest stranger"
@@ -293,10 +297,10 @@ def _cosines(positive, negative, step):
              Line([step], None, color=palette[1], width=2)]
     return Panel(lines, x=Axis('step of the attack', whole=True), y='cosine', height=130)
 
-def _ball(edge, grid):
-    "The square beyond which the attack may not go"
-    c = np.clip([-edge,edge,edge,-edge,-edge], grid.min(), grid.max())
-    return [Line(c, np.roll(c, 1), color=_white, dash='dash', width=2)]
+def _ball(edge):
+    "The rectangle beyond which the attack may not go"
+    x,y = np.outer(np.broadcast_to(_arr(edge), 2), [-1,1,1,-1,-1])
+    return Line(x, np.roll(y, 1), color=_white, dash='dash', width=2)
 
 # %% ../nbs/31_figures.ipynb #8d496f5c
 def embedding_figure(
@@ -313,21 +317,24 @@ def embedding_figure(
     z = _map(z)
     n = len(z)
     y = np.zeros(n, int) if y is None else _arr(y).astype(int)
-    k = int(y.max())+1 if n else 1
-    pick = np.asarray(selected, int)
-    said = [_cut(c, 20) for c in (range(k) if classes is None else classes)]
-    size,dim = next((s,d) for s,d,m in ((9,.9,200),(7,.9,800),(5,.5,5000),(3,.3,np.inf)) if n<m)
-    if len(pick): dim = .12
-    marks = [_dots(z, y, size, dim, said if n<=5000 and len(said)>=k else None)]
-    if a is not None:
-        a = _arr(a).astype(np.float32)
-        marks.insert(0, Points(*a.T, 'attacked', y, 'x', size, opacity=.8*dim))
-        marks.append(_segments(z, a, pick if len(pick) else np.arange(n), segments))
-    if len(pick): marks.append(_picked(z[pick], y[pick], size+2))
+    k = int(y.max(initial=0))+1
+    said  = _labels(classes, k, 20)
+    marks = _moves(z, a, y, np.asarray(selected, int), segments, said if n<=5000 and len(said)>=k else None)
     if 1<k<=20: marks += _class_names(z, y, said)
     beside = [_sheet(_cut(t, 60), im, 4, 16, width=.5, height=300) for t,im in sheets if len(_arr(im))]
     plane  = Panel(marks, x=Axis(numbers=False), y=Axis(numbers=False), height=430)
     return Figure([[plane, *([beside] if beside else [])]], _cut(title, 120), drag='lasso')
+
+def _moves(z, a, y, pick, most, names):
+    "Images, their attacked selves, segments between, and on top what is selected: then the rest is dim"
+    size,dim = next((s,d) for s,d,m in ((9,.9,200),(7,.9,800),(5,.5,5000),(3,.3,np.inf)) if len(z)<m)
+    if len(pick): dim = .12
+    marks = [_dots(z, y, size, dim, names)]
+    if a is not None:
+        a = _arr(a).astype(np.float32)
+        joined = _segments(z, a, pick if len(pick) else np.arange(len(z)), most)
+        marks  = [Points(*a.T, 'attacked', y, 'x', size, opacity=.8*dim), *marks, joined]
+    return [*marks,_picked(z[pick], y[pick], size+2)] if len(pick) else marks
 
 def _picked(z, y, size):
     "What is selected, in its own colours; with a rim where there is room for it"
@@ -434,8 +441,7 @@ def _classes(counts, classes):
     shares = {k:_arr(v).astype(float)/max(np.sum(_arr(v)), 1) for k,v in counts.items()}
     k = len(next(iter(shares.values())))
     bars = [Bars(v, _cut(n, 60), c) for (n,v),c in zip(shares.items(), (palette[1],_pale))]
-    said = names(range(k) if classes is None else classes)
-    return Panel(bars, 'classes', said, Axis(share=True), height=210)
+    return Panel(bars, 'classes', names(_labels(classes, k)), Axis(share=True), height=210)
 
 # %% ../nbs/31_figures.ipynb #9e2b71c4
 def guess_figure(
@@ -447,21 +453,27 @@ def guess_figure(
 ):               # a figure
     "Some of these images were chosen: which?"
     im,chosen = _pixels(x),_arr(chosen).astype(bool)
-    n,h,w,_ = im.shape
-    gap,k,m = _gap(w),int(chosen.sum()),len(guesses)
+    n,h,w,_  = im.shape
+    gap,rows = _gap(w),-(-n//cols)
     corners = [(i%cols*(w+gap),i//cols*(h+gap)) for i in range(n)]
-    shown = np.flatnonzero(chosen) if reveal else ()
     frame = lambda i,out,*style: Line(*_rim(*corners[i], w, h, out), *style, width=5)
-    marks = [Picture(_montage(im, cols, gap), heard=(-(-n//cols),cols))]
+    marks = [Picture(_montage(im, cols, gap), heard=(rows,cols))]
     marks += [frame(i, 0, 'my guess', palette[0]) for i in guesses]
-    marks += [frame(i, gap/4, 'chosen', palette[1], 'dash') for i in shown]
+    if reveal: marks += [frame(i, gap/4, 'chosen', palette[1], 'dash') for i in np.flatnonzero(chosen)]
     number = dict(xin='data', yin='data', h='left', v='top', bold=True, ground=True)
     marks += [Note(f'{i}', *c, **number) for i,c in enumerate(corners, 1)]
-    said  = f'{k} of these {n} were chosen. Which?'+(f' You have picked {m}.' if m else ' Click on them.')
-    if reveal: said = 'Dashed: chosen.'+_score(int(chosen[list(guesses)].sum()), m, k/n)*(m>0)
-    return Figure([[Panel(marks, height=150*-(-n//cols))]], said, least=90*min(n, cols))
+    said = _answer(chosen, list(guesses)) if reveal else _question(chosen, len(guesses))
+    return Figure([[Panel(marks, height=150*rows)]], said, least=90*min(n, cols))
 
-def _score(right, m, share): return f' You found {right} with {m} guesses; blind guesses find {m*share:.1f}'
+def _question(chosen, m):
+    said = f' You have picked {m}.' if m else ' Click on them.'
+    return f'{chosen.sum()} of these {len(chosen)} were chosen. Which?{said}'
+
+def _answer(chosen, guesses):
+    if not guesses: return 'Dashed: chosen.'
+    blind = len(guesses)*chosen.mean()
+    found = f'found {chosen[guesses].sum()} with {len(guesses)} guesses; blind guesses find {blind:.1f}'
+    return f'Dashed: chosen. You {found}'
 
 def _rim(x, y, w, h, out):
     "The outline of an image, so many pixels outside it"
@@ -681,21 +693,27 @@ def runs_figure(
     "Any number of runs as a table with small curves, sorted by a column"
     if not rows: raise ValueError("there is no run to compare: give run folders")
     order = sorted(rows, key=lambda n: _rank(rows[n].get(by), up)) if by else list(rows)
-    cols  = [k for k in dict.fromkeys(k for r in rows.values() for k in r) if k not in ('failed','verdicts')]
-    at    = {k:5.6+1.25*i for i,k in enumerate(cols)}
-    marks = _head_row(at, spark, by, ' ▴' if up else ' ▾')
+    ends  = _column_ends(rows)
+    marks = _head_row(ends, spark, by, ' ▴' if up else ' ▾')
     for i,(n,style) in enumerate(zip(order, look(order))):
-        marks += _row(n, i, rows[n], sparks.get(n, ()), at, style)
-    wide  = 5.7+1.25*(len(cols)-1)
+        marks += _row(n, i, rows[n], sparks.get(n, ()), ends, style)
+    wide  = max(ends.values(), default=4.35)+.1
     x,y   = Axis(range=(-.1,wide), shown=False),Axis(range=(len(order)-.4,-1.4), shown=False)
     title = f'{len(order)} runs'+f', sorted by {_cut(by, 30)}'*bool(by)
-    said  = {n:_verdict(r) for n,r in rows.items() if _verdict(r)[0]!='–'}
+    said  = {n:v for n,r in rows.items() if (v := _verdict(r))[0]!='–'}
     table = Panel(marks, x=x, y=y, height=36*(len(order)+1.2))
     return Figure([[table]], title, _said(said), least=int(75*wide))
 
+def _column_ends(rows):
+    "{column: where it ends}; accuracies take more room, for their standard errors"
+    cols = [k for k in dict.fromkeys(k for r in rows.values() for k in r) if k not in ('failed','verdicts')]
+    ends = 4.35+np.cumsum([1.75 if k in ('SA','RA') else 1.25 for k in cols])
+    return dict(zip(cols, ends.tolist()))
+
 def _head_row(at, spark, by, arrow):
     "The names of the columns"
-    row = [('run',0,'left'), (_cut(spark, 12),3.7,'center'), *((_cut(k, 12)+arrow*(k==by),x,'right') for k,x in at.items())]
+    row = [(_cut(k, 12)+arrow*(k==by),x,'right') for k,x in at.items()]
+    row = ('run',0,'left'),(_cut(spark, 12),3.7,'center'),*row
     return [_put(t, x, -.9, h, bold=True) for t,x,h in row]
 
 def _put(text, x, y, h='right', **kw): return Note(text, x, y, 'data', 'data', h, 'middle', **kw)

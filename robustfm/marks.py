@@ -201,10 +201,11 @@ class Line:
         if self.x is None or self.y is None:
             for ends in self._rules(page): page.shape(type='line', line=line, **ends)
             return
-        page.trace(
-            self, type=page.kind, x=_array(self.x), y=_array(self.y),
-            mode='lines+markers' if self.symbol else 'lines', line=line, opacity=self.opacity,
-            marker=dict(symbol=self.symbol or 'circle', size=self.size), error_y=_spread(self.err, self.color), text=self.text, customdata=self.info, cliponaxis=page.clip)
+        dots = dict(symbol=self.symbol or 'circle', size=self.size)
+        page.trace(self, type=page.kind, x=_array(self.x), y=_array(self.y), line=line, marker=dots,
+                   mode='lines+markers' if self.symbol else 'lines', opacity=self.opacity,
+                   error_y=_spread(self.err, self.color), text=self.text, customdata=self.info,
+                   cliponaxis=page.clip)
 
     def _rules(self, page):
         "The ends of rules: one coordinate is of the data, the other goes across the panel"
@@ -268,7 +269,8 @@ class Points:
             rim  = fill if hollow else pen(self.edge) if self.edge else 'none'
             ax.scatter(x[at], y[at], (self.size*pen.px)**2, marker=_marker(s), alpha=self.opacity,
                        edgecolors=rim, facecolors='none' if hollow else fill,
-                       linewidths=1.5*pen.px*bool(hollow or self.edge), label=self.name or None if k==0 else None, rasterized=len(x)>2000)
+                       linewidths=1.5*pen.px*bool(hollow or self.edge), rasterized=len(x)>2000,
+                       label=self.name if self.name and k==0 else None)
         _whiskers(ax, pen, x, y, self.err, _soft)
         for note in self._notes(): note.matplotlib(ax, pen)
 
@@ -432,8 +434,8 @@ class Note:
         font  = dict(size=self.size*page.font, color=self.color)
         page.layout['annotations'].append(dict(
             text=f'<b>{text}</b>' if self.bold else text, x=self.x, y=self.y, font=font, align=self.h,
-            showarrow=False, xref=page.ref('x', self.xin), yref=page.ref('y', self.yin), xanchor=self.h, yanchor=self.v,
-            textangle=-self.angle, xshift=self.shift[0], yshift=self.shift[1], **plate))
+            showarrow=False, xref=page.ref('x', self.xin), yref=page.ref('y', self.yin), xanchor=self.h,
+            yanchor=self.v, textangle=-self.angle, xshift=self.shift[0], yshift=self.shift[1], **plate))
 
     def matplotlib(self, ax, pen):
         where = tuple('data' if w=='data' else 'axes fraction' for w in (self.xin,self.yin))
@@ -569,7 +571,7 @@ def _plotly_axis(panel, way, box, n, font):
     if a.reverse and a.range is None: d['autorange'] = 'reversed'
     if a.log: d |= dict(type='log', range=a.range and [math.log10(v) for v in a.range])
     if a.zero: d['rangemode'] = 'tozero'
-    if a.share: d['tickformat'] = '.0%'
+    if a.share: d['tickformat'] = '.3~p'
     if a.whole: d |= dict(tick0=0, dtick=_step(panel.extent(way)))
     if a.ticks is not None: d |= dict(tickvals=list(a.ticks), tickangle=-angle)
     if texts: d['ticktext'] = [verbatim(t, 40) for t in texts]
@@ -582,20 +584,25 @@ def _matplotlib_axis(ax, panel, way, box, pen):
     "One axis as matplotlib has it"
     from matplotlib.ticker import MultipleLocator
     a,texts,angle,px = _settled(panel, way, box)
-    one,limit = getattr(ax, way+'axis'),getattr(ax, f'set_{way}lim')
+    one = getattr(ax, way+'axis')
     one.set_visible(a.shown)
     if a.log: getattr(ax, f'set_{way}scale')('log')
     if a.whole: one.set_major_locator(MultipleLocator(_step(panel.extent(way))))
-    if a.share: one.set_major_formatter(lambda v,_: f'{100*v:.0f}%')
+    if a.share: one.set_major_formatter(lambda v,_: f'{100*v:.3g}%')
     if texts: one.set_ticks(list(a.ticks), texts, rotation=angle, parse_math=False)
     elif a.ticks is not None: one.set_ticks(list(a.ticks))
-    if a.range is not None: limit(a.range)
-    elif a.zero and np.nanmin(panel.extent(way), initial=0)>=0: limit(0, None)
-    if a.reverse and a.range is None: one.set_inverted(True)
+    _matplotlib_ends(ax, a, way, panel.extent(way))
     if not a.numbers: ax.tick_params(axis=way, length=0, labelleft=way!='y', labelbottom=way!='x')
     title = _cut(_wrapped(a.title, px, pen.font), 99)
     one.set_label_text(title, fontsize=pen.size(), color=pen(_ink), parse_math=False)
     if not panel.picture: ax.grid(axis=way, color=pen(_grid), lw=.8*pen.px)
+
+def _matplotlib_ends(ax, a, way, values):
+    "From where to where an axis of matplotlib goes"
+    limit = getattr(ax, f'set_{way}lim')
+    if a.range is not None: limit(a.range)
+    elif a.zero and np.nanmin(values, initial=0)>=0: limit(0, None)
+    if a.reverse and a.range is None: getattr(ax, way+'axis').set_inverted(True)
 
 def _settled(panel, way, box):
     "An axis, its texts and their angle as they fit, and its length in pixels"
@@ -714,7 +721,7 @@ class Figure:
 
     def plotly(self,
         theme=None # 'light' | 'dark'; None: transparent, to be coloured as the page is
-    ):             # data, layout, config; `narrow`: a layout for less than 640 pixels; `dark`: a colour for each
+    ):             # data, layout, config; `narrow`: a layout below 640 pixels; `dark`: a colour for each
         "The figure for plotly.js"
         (data,wide),(_,narrow) = self._page(_wide),self._page(max(_narrow, self.least))
         if self.least: narrow['width'] = self.least
@@ -819,7 +826,8 @@ def _frame(fig, width, height):
 def _common(font):
     "What all figures share"
     axis = dict(gridcolor=_grid, zeroline=False, showline=True, linecolor=_soft, ticks='outside',
-                tickfont=dict(size=.93*font), title=dict(font=dict(size=font), standoff=6))
+                exponentformat='power', tickfont=dict(size=.93*font),
+                title=dict(font=dict(size=font), standoff=6))
     face = dict(family='Arial, Helvetica, DejaVu Sans, sans-serif', size=font)
     return dict(font=face|dict(color=_ink), hoverlabel=dict(font=face), xaxis=axis, yaxis=axis,
                 uirevision='keep')

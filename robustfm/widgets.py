@@ -570,12 +570,14 @@ class _Steps:
         self.path = lru_cache(64)(self._path)
 
     def _path(self, eps, alpha, steps, branch):
-        "The attack's way, where it lies on the slice of the loss that it spans, and that slice"
+        "The attack's way, where it lies on the slice of the loss, that slice, the ends of the ball"
         pgd    = PGD(Linf(eps/255), alpha=alpha*eps/255, steps=steps)
         path   = attack_path(self.net, *self.views, pgd, branch)
         deltas = [path[k][-1]-v for k,v in zip(('v1','v2'), self.views)]
         at     = [on_slice(path[k], v, d) for k,v,d in zip(('v1','v2'), self.views, deltas)]
-        return path,torch.stack(at, -1),loss_slice(self.net, *self.views, *deltas, branch)
+        ends   = [eps/255/d.flatten(1).abs().amax(1).clamp_min(1e-9) for d in deltas]
+        plane  = loss_slice(self.net, *self.views, *deltas, branch)
+        return path,torch.stack(at, -1),plane,torch.stack(ends, -1)
 
     def telling(self, *how):
         "The first image whose partner is nearer before the attack and a stranger after, or nearly so"
@@ -585,11 +587,11 @@ class _Steps:
         return int(falls.int().argmax() if falls.any() else gap[0].argmax())
 
     def draw(self, step, image, eps, alpha, steps, branch):
-        path,at,(grid,losses) = self.path(eps, alpha, steps, branch)
+        path,at,(grid,losses),ends = self.path(eps, alpha, steps, branch)
         before = torch.stack([v[image] for v in self.views])
         now    = torch.stack([path[k][step,image] for k in ('v1','v2')])
         cosines = [path[k][:,image] for k in ('positive','negative')]
-        return slice_figure(grid, losses, at[:,image], step, before, now, *cosines)
+        return slice_figure(grid, losses, at[:,image], step, before, now, *cosines, edge=ends[image])
 
 # %% ../nbs/33_widgets.ipynb #6caa3d95
 @_calm

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['stems', 'imagenet_stats', 'backbones', 'resnet18', 'resnet34', 'resnet50', 'PreAct',
-           'WideResNet', 'wrn28_10', 'tiny', 'projector', 'DualBN', 'split_bn', 'channels_of',
-           'stats_of', 'Encoder', 'rebuild', 'trained', 'branch_of', 'one_branch']
+           'WideResNet', 'wrn28_10', 'tiny', 'small', 'projector', 'DualBN', 'split_bn',
+           'channels_of', 'stats_of', 'Encoder', 'rebuild', 'trained', 'branch_of', 'one_branch']
 
 # %% ../nbs/05_models.ipynb #60bab8e8
 import warnings
@@ -98,6 +98,17 @@ def tiny(
     f.num_features,f.spec = 16*width,dict(arch='tiny', channels=channels, width=width)
     return f
 
+# %% ../nbs/05_models.ipynb #1ce0da50
+def small(
+    channels=3, # of the images
+    width=32,   # of the stem
+):              # images (N,C,H,W) of 16×16 and more → representations (N, 16·width)
+    "A stem of stride 2 and two pre-activation blocks: photographs of 32×32 pixels without a GPU"
+    f = nn.Sequential(_conv(channels, width, 5, 2), PreAct(width, 2*width, 2), PreAct(2*width, 4*width, 2),
+                      nn.BatchNorm2d(4*width), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    f.num_features,f.spec = 16*width,dict(arch='small', channels=channels, width=width)
+    return f
+
 # %% ../nbs/05_models.ipynb #9cf02dc5
 def projector(
     dim,        # width of the representations
@@ -160,7 +171,8 @@ def stats_of(
     return next((s for s in known if s[0] and len(s[0])==n), ((.5,)*n,)*2)
 
 # %% ../nbs/05_models.ipynb #43722ff3
-backbones = dict(resnet18=resnet18, resnet34=resnet34, resnet50=resnet50, wrn28_10=wrn28_10, tiny=tiny)
+backbones = dict(resnet18=resnet18, resnet34=resnet34, resnet50=resnet50, wrn28_10=wrn28_10, tiny=tiny,
+                 small=small)
 
 class Encoder(nn.Module):
     "A backbone `f` and a projector `g`, with one set of norms per branch; images are normalised inside"

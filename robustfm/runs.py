@@ -15,7 +15,7 @@ import torch.distributed as dist
 from .data import Batches,Images
 from .models import Encoder,branch_of,rebuild
 from .tools import (evaluating,expanded,fingerprints,frozen,images_at_once,plainly,printable,read_tensors,
-                            replacing,seeded,to_float,whole)
+                            replacing,seeded,to_float,turn,whole)
 from .train import compiled,engine,optimizer,steps,warmup_cosine
 
 # %% ../nbs/201_runs.ipynb #61fea0a2
@@ -297,8 +297,6 @@ class _Agreement:
         dist.all_reduce(t, dist.ReduceOp.MAX, group=self.group)
         return t.tolist()
 
-def _seed(seed, acc, step): torch.manual_seed(hash((seed, acc.process_index, step)) % 2**63)
-
 # %% ../nbs/201_runs.ipynb #9558c644
 def _aligned(z, last):
     "The rotation after which `z` lies nearest to `last` (orthogonal Procrustes)"
@@ -356,7 +354,6 @@ class _Session:
         self.bar = tqdm(desc=type(self.objective).__name__, total=self.config['epochs'], initial=self.at[0],
                         bar_format='{l_bar}{bar}| {n:.1f}/{total} epochs [{elapsed}<{remaining}{postfix}]',
                         disable=self.show is not True or not self.main)
-        _seed(self.config['seed'], self.acc, self.at[2])
         return self
 
     def __exit__(self, *error):
@@ -430,7 +427,6 @@ class _Session:
         stop, = self.agree(stop or bool(self.asked))
         late  = time.monotonic()-self.saved>=self.save_every
         if self.run and self.main and (stop or s.progress>=1 or late): self._save(s, end)
-        _seed(self.config['seed'], self.acc, s.step+1)               # a run that goes on here draws the same
         self.last = s
         return stop
 
@@ -523,7 +519,14 @@ def _compiling(objective, how):
     if not how: return nullcontext()
     return compiled(objective) if how is True else compiled(objective, how)
 
-def _own_numbers(device): return torch.random.fork_rng([device] if device.type=='cuda' else [])
+@contextmanager
+def _own_numbers(device):
+    "The global random numbers as they were, afterwards"
+    lent = torch.random.fork_rng([device] if device.type=='cuda' else [])
+    with turn: lent.__enter__()
+    try: yield
+    finally:
+        with turn: lent.__exit__(None, None, None)
 
 def pretrain(
     objective,      # `Objective`
@@ -553,6 +556,6 @@ def pretrain(
     rates   = warmup_cosine(peak, config['epochs'], warmup)
     session = _Session(folder, objective, batches, opt, acc, config, show, save_every, embed)
     with _own_numbers(acc.device), _compiling(objective, compile), session:
-        for s in steps(objective, batches, opt, config['epochs'], rates, acc, session.at):
+        for s in steps(objective, batches, opt, config['epochs'], rates, acc, session.at, config['seed']):
             if session.record(s): break
     return session.finish()

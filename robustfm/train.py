@@ -15,6 +15,7 @@ import torch
 import torch.distributed as dist
 from torch.nn.modules.batchnorm import _BatchNorm
 from .models import Encoder
+from .tools import turn
 
 # %% ../nbs/200_train.ipynb #fe49d38a
 class LARS(torch.optim.Optimizer):
@@ -75,7 +76,7 @@ def optimizer(
     if opt not in _optimizers:
         names = ', '.join(_optimizers)
         raise ValueError(f"opt={opt!r} is unknown: choose one of {names}, or pass an optimizer")
-    trained = [p for p in model.parameters() if p.requires_grad]
+    with turn: trained = [p for p in model.parameters() if p.requires_grad]  # not while an attack froze them
     return _optimizers[opt](trained, lr=lr or learning_rates[opt], **kw)
 
 # %% ../nbs/200_train.ipynb #5d65b558
@@ -231,21 +232,35 @@ def steps(
     lr=None,         # schedule: epoch (fractional) → learning rate; the optimizer's own if None
     accelerator=None,# see `engine`
     at=(0,0,0),      # epoch, step within it and step in all to go on from
+    seed=None,       # with the step and the process it decides what is drawn; None: nobody seeds
 ):                   # yields a `Step` after each step
     "The training loop"
     acc = accelerator or engine()
-    trainer,batches,(first,skip,k) = _Trainer(objective, opt, acc),_part(batches, acc),at
-    for e in range(first, epochs):
-        if hasattr(batches, 'set_epoch'): batches.set_epoch(e)
-        n = len(batches)
-        if not n: raise ValueError("there is no batch to train on: use a smaller batch size, or more images")
-        for i,(x,y) in enumerate(_after(batches, skip), skip):
-            objective.progress = (e+i/n)/epochs
-            rate = lr and lr(e+(i+1)/n)                    # stepped before the optimizer, as published
-            loss,terms = trainer.step(x, y, rate)
-            yield Step(e, k, i, n, (e+(i+1)/n)/epochs, trainer.opt.param_groups[0]['lr'], loss, terms)
-            k += 1
-        skip = 0
+    with turn:
+        trainer,batches,(first,skip,k) = _Trainer(objective, opt, acc),_part(batches, acc),at
+        _seed(seed, acc, k)
+        for e in range(first, epochs):
+            if hasattr(batches, 'set_epoch'): batches.set_epoch(e)
+            n = len(batches)
+            if not n: raise ValueError("there is no batch to train on: use a smaller bs, or more images")
+            for i,(x,y) in enumerate(_after(batches, skip), skip):
+                objective.progress = (e+i/n)/epochs
+                rate = lr and lr(e+(i+1)/n)                # stepped before the optimizer, as published
+                loss,terms = trainer.step(x, y, rate)
+                s = Step(e, k, i, n, (e+(i+1)/n)/epochs, trainer.opt.param_groups[0]['lr'], loss, terms)
+                with _others_turn(): yield s
+                k += 1
+                _seed(seed, acc, k)                        # one that goes on here draws the same
+            skip = 0
+
+def _seed(seed, acc, step):
+    if seed is not None: torch.manual_seed(hash((seed, acc.process_index, step)) % 2**63)
+
+@contextmanager
+def _others_turn():
+    turn.release()
+    try: yield
+    finally: turn.acquire()
 
 def _part(batches, acc):
     "This process's part of every batch, its images on this process's device"

@@ -12,7 +12,7 @@ import math
 from contextlib import contextmanager,nullcontext
 from dataclasses import dataclass
 from functools import cached_property,partial
-from threading import Lock,RLock,get_ident
+from threading import Lock,get_ident
 from types import SimpleNamespace
 from typing import Any,Callable
 from unittest import mock
@@ -740,15 +740,13 @@ def hooked(
                         "`finetune` gives it a head that classifies")
     return _Shell(clf) if isinstance(clf, torch.jit.ScriptModule) else clf
 
-_turn = RLock()
-
 @contextmanager
 def watched(
     clf,   # a classifier
     seed=0
 ):         # its device, and the work done on it, see `watching`
     "Measure a classifier; of two threads that want to, one waits: they would share random numbers and modes"
-    with _turn, measuring(clf, seed) as device, watching(clf) as work: yield device,work
+    with measuring(clf, seed) as device, watching(clf) as work: yield device,work
 
 def lint(
     clf,  # images → logits

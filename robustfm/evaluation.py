@@ -12,23 +12,23 @@ from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import MISSING,asdict,dataclass,field,fields
 from html import escape
-from pathlib import Path
+from itertools import zip_longest
 from threading import get_ident
 import torch
 from torch import nn
 from . import attacks as balls
 from .attacks import Linf
-from .finetuning import Classifier
 from .searches import Attack,all_attacks,named_attacks
-from .tools import Table,images_at_once,jsonable,one_of,printable,replacing,whole
-from .verdicts import Case,Verdict,colours,hooked,in_training,judge,labelled,make,watched,signs,skipped,spread,verdicts
+from .tools import Table,expanded,images_at_once,jsonable,one_of,printable,replacing,whole
+from .verdicts import (Case,Verdict,colours,hooked,in_training,judge,labelled,make,signs,skipped,spread,
+                               verdicts,watched)
 
 # %% ../nbs/207_evaluation.ipynb #f0981bf0
 def standard_error(
     k:int, # successes
     n:int, # trials
 ):         # in [0,1]
-    "Standard error of the share k/n; where k is 0 or n the plain formula claims certainty, so two of each are added"
+    "Standard error of the share k/n; at 0 and n, where the formula claims certainty, two of each are added"
     if k in (0,n): k,n = k+2,n+4
     return math.sqrt(k/n*(1-k/n)/n)
 
@@ -46,16 +46,20 @@ class Saved:
         name='evaluation' # … under this name
     ):
         "Write it whole or not at all"
-        path = Path(getattr(path, 'path', path)).expanduser()
+        path = expanded(getattr(path, 'path', path))
         with replacing(path if path.suffix=='.json' else path/'reports'/f'{name}.json') as tmp:
             tmp.write_text(json.dumps(self.to_dict(), indent=1), encoding='utf-8')
 
-class Judged(Saved):
+class Judged:
     "Numbers that come with verdicts"
+    verdicts,ball = (),''
+
+    def _of(self, status): return [v for v in self.verdicts if v.status==status]
+
     @property
     def failed(self):
         "Names of the checks that failed"
-        return [v.name for v in self.verdicts if v.status=='fail']
+        return [v.name for v in self._of('fail')]
 
     @property
     def mark(self):
@@ -66,24 +70,28 @@ class Judged(Saved):
     @property
     def headline(self):
         "The verdicts in one sentence"
-        n = {s:sum(v.status==s for v in self.verdicts) for s in signs}
         if not self.verdicts: return 'unchecked: no verdicts were asked for'
         if self.failed: return f"do not believe these numbers: {', '.join(self.failed)}"
-        words = dict(warn='to look at', skip='not run')
-        return f"{n['pass']} checks passed" + ''.join(f', {n[s]} {w}' for s,w in words.items() if n[s])
+        parts = ('pass','checks passed'),('warn','to look at'),('skip','not run')
+        return ', '.join(f'{len(vs)} {words}' for s,words in parts if (vs := self._of(s)) or s=='pass')
 
     def doubts(self):
         "The verdicts as text, those that were made"
-        made    = [v for v in self.verdicts if v.status!='skip']
-        skipped = [v.name for v in self.verdicts if v.status=='skip']
-        lines   = [f'{signs[v.status]} {v.name}: {v.seen}' + (f'\n    {v.advice}' if v.status!='pass' else '') for v in made]
-        return lines + ([f"– not run: {', '.join(skipped)} (checks='full')"] if skipped else [])
+        lines = []
+        for v in self.verdicts:
+            if v.status=='skip': continue
+            advice = '' if v.status=='pass' else f'\n    {v.advice}'
+            lines.append(f'{signs[v.status]} {v.name}: {v.seen}{advice}')
+        skipped = ', '.join(v.name for v in self._of('skip'))
+        return lines + ([f"– not run: {skipped} (checks='full')"] if skipped else [])
 
     def doubts_html(self):
         "The verdicts as an HTML table, the worst first"
-        vs   = sorted(self.verdicts, key=lambda v: list(signs).index(v.status))
-        rows = [(signs[v.status],v.name,v.seen,v.advice if v.status in ('warn','fail') else '',v.cost) for v in vs]
-        return Table(rows, ('','check','seen','what to do','forwards'), [colours[v.status] for v in vs])._repr_html_() if vs else ''
+        if not self.verdicts: return ''
+        vs    = [(s,v) for s in signs for v in self._of(s)]
+        cells = [(signs[s],v.name,v.seen,v.advice*(s in ('warn','fail')),v.cost) for s,v in vs]
+        names = '','check','seen','what to do','forwards'
+        return Table(cells, names, [colours[s] for s,_ in vs])._repr_html_()
 
 # %% ../nbs/207_evaluation.ipynb #1c7e3da5
 @dataclass
@@ -97,6 +105,8 @@ class Row:
     forwards: float # computed per image; a gradient counts as one more
     protocol: str   # what one needs to repeat it
 
+    _whole = Judged()
+
     def of(self, whole):
         "The same row, which knows the report or curve that it belongs to"
         self._whole = whole
@@ -105,22 +115,26 @@ class Row:
     @property
     def failed(self):
         "Names of the checks that failed"
-        return self._whole.failed if hasattr(self, '_whole') else []
+        return self._whole.failed
 
     @property
     def mark(self):
         "What must stand wherever this number is shown"
-        return self._whole.mark if hasattr(self, '_whole') else f"{signs['skip']} unchecked"
+        return self._whole.mark
+
+    @property
+    def share(self):
+        "Accuracy ± its standard error"
+        return f'{self.accuracy:.1%} ± {self.stderr:.1%}'
 
     @property
     def text(self):
         "The number with all that belongs to it: ±, attack, ball, n, and the mark of its verdicts"
-        ball = getattr(getattr(self, '_whole', None), 'ball', '') if self.attack!='clean' else ''
-        what = ', '.join(filter(None, (self.attack,ball)))
-        return f'{self.accuracy:.1%} ± {self.stderr:.1%} ({what}, n = {self.n:,}) {self.mark}'.strip()
+        what = ', '.join(filter(None, (self.attack,self._whole.ball if self.attack!='clean' else '')))
+        return f'{self.share} ({what}, n = {self.n:,}) {self.mark}'.strip()
 
 @dataclass(repr=False)
-class Report(Judged):
+class Report(Judged, Saved):
     "What an evaluation found, and whether to believe it"
     rows: list                                   # of `Row`
     verdicts: list = field(default_factory=list) # of `Verdict`
@@ -131,7 +145,8 @@ class Report(Judged):
     def __getitem__(self, attack):
         for r in self.rows:
             if r.attack==attack: return r
-        raise KeyError(f"no attack {attack!r} in this report: it has {', '.join(repr(r.attack) for r in self.rows)}")
+        there = ', '.join(repr(r.attack) for r in self.rows)
+        raise KeyError(f"no attack {attack!r} in this report: it has {there}")
 
     @property
     def ball(self):
@@ -150,11 +165,16 @@ class Report(Judged):
 
     def table(self):
         "One row an attack"
-        cells = [(r.attack,f'{r.accuracy:.1%} ± {r.stderr:.1%}',f'{r.n:,}',f'{r.seconds:.1f}',r.protocol) for r in self.rows]
+        cells = [(r.attack,r.share,f'{r.n:,}',f'{r.seconds:.1f}',r.protocol) for r in self.rows]
         return Table(cells, ('attack','accuracy','n','seconds','protocol'))
 
-    def _about(self): return printable(', '.join(f'{k} {v}' for k,v in self.about.items() if v is not None and k not in ('eps','norm')))
-    def __str__(self): return '\n'.join([self._about(), repr(self.table()), '', *(printable(l) for l in [self.headline,*self.doubts()])])
+    def _about(self):
+        shown = {k:v for k,v in self.about.items() if v is not None and k not in ('eps','norm')}
+        return printable(', '.join(f'{k} {v}' for k,v in shown.items()))
+
+    def __str__(self):
+        doubts = map(printable, [self.headline,*self.doubts()])
+        return '\n'.join([self._about(), repr(self.table()), '', *doubts])
     __repr__ = __str__
 
     def _repr_html_(self):
@@ -166,13 +186,13 @@ def load_report(
     path # a .json file written by `save`, or a run or its folder
 ):       # `Report`, `Curve` …; for a folder a dict of them by name
     "Read what `save` wrote"
-    path = Path(getattr(path, 'path', path)).expanduser()
+    path = expanded(getattr(path, 'path', path))
     if path.is_dir(): return {p.stem:load_report(p) for p in sorted((path/'reports').glob('*.json'))}
-    if not path.is_file(): raise FileNotFoundError(f"{path} is not there: give a .json file that .save wrote, or a run folder")
-    try: d = json.loads(path.read_text(encoding='utf-8'))
-    except (ValueError,RecursionError): raise ValueError(f"{path} is not a report of this package, or not whole") from None
-    try: return report_of(d)
-    except ValueError as e: raise ValueError(f"{path} is not a report of this package, or not whole ({printable(e)})") from None
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: give a .json file that .save wrote, or a run folder")
+    try: return report_of(json.loads(path.read_text(encoding='utf-8')))
+    except (ValueError,RecursionError) as e:
+        raise ValueError(f"{path} is not a report of this package, or not whole ({printable(e)})") from None
 
 def report_of(
     d # a dict, as `to_dict` gives it
@@ -180,30 +200,36 @@ def report_of(
     "The report that a dict holds; a ValueError says what is wrong with it"
     if not isinstance(d, dict): raise ValueError("it is not a dict")
     d    = dict(d)
-    kind = Saved.kinds.get(d.pop('kind', None) if isinstance(d.get('kind'), str) else None)
-    if kind is None: raise ValueError("its kind is unknown")
+    kind = d.pop('kind', None)
+    if not isinstance(kind, str) or kind not in Saved.kinds: raise ValueError("its kind is unknown")
     for k,cls in (('rows',Row),('verdicts',Verdict)):
         if isinstance(d.get(k), list): d[k] = [_taken(cls, o) for o in d[k]]
-    return _taken(kind, d)
-
-_types = {'str':str,'int':int,'float':(int,float),'list':list,'dict':dict}
+    return _taken(Saved.kinds[kind], d)
 
 def _taken(cls, d):
     "A dataclass from a dict: every field that it needs, no other, each of its type, shares in [0,1]"
     if not isinstance(d, dict): raise ValueError(f"a {cls.__name__} is not a dict")
-    known = {f.name:f for f in fields(cls)}
-    if extra := set(d)-set(known): raise ValueError(f"{cls.__name__} has no field {sorted(map(str, extra))[0][:40]!r}")
-    for n,f in known.items():
-        must = f.default is MISSING and f.default_factory is MISSING
-        if n not in d and not must: continue
-        v,kind = d.get(n),_types[getattr(f.type, '__name__', f.type)]
-        if v is None and n in d and n in ('number','chance'): continue
-        if not isinstance(v, kind) or isinstance(v, bool): raise ValueError(f"{cls.__name__}.{n} is not as it must be")
-    for v in ('accuracy','stderr'):
-        numbers = d[v] if isinstance(d.get(v), list) else [d[v]] if isinstance(d.get(v), (int,float)) else []
-        if not all(isinstance(o, (int,float)) and 0<=o<=1 for o in numbers): raise ValueError(f"{cls.__name__}.{v} is outside [0,1]")
+    known = fields(cls)
+    if extra := set(d)-{f.name for f in known}:
+        raise ValueError(f"{cls.__name__} has no field {sorted(map(str, extra))[0][:40]!r}")
+    for f in known:
+        if not _fits(f, d): raise ValueError(f"{cls.__name__}.{f.name} is not as it must be")
+    for n in ('accuracy','stderr'):
+        if not _share(d.get(n, 0)): raise ValueError(f"{cls.__name__}.{n} is outside [0,1]")
     if d.get('status', 'pass') not in signs: raise ValueError("a status is unknown")
     return cls(**d)
+
+def _fits(f, d):
+    "Does a dict hold a field as it must be, or leave it out where it may?"
+    if f.name not in d: return not f.default is f.default_factory is MISSING
+    v = d[f.name]
+    if v is None and f.name in ('number','chance'): return True
+    return isinstance(v, (int,float) if f.type is float else f.type) and not isinstance(v, bool)
+
+def _share(v):
+    "Is it in [0,1], all of it where it is a list?"
+    if isinstance(v, list): return all(isinstance(o, (int,float)) and _share(o) for o in v)
+    return not isinstance(v, (int,float)) or 0<=v<=1
 
 # %% ../nbs/207_evaluation.ipynb #9a15d816
 def ball_of(
@@ -212,13 +238,16 @@ def ball_of(
 ):             # `Linf(eps)` …
     "The ball of a norm and a radius"
     known = {n.lower():b for n,b in vars(balls).items() if isinstance(b, type) and hasattr(b, 'steepest')}
-    if str(norm).lower() not in known:
-        raise ValueError(f"norm={norm!r} must be 'Linf' or 'L2', or {', '.join(b.__name__ for b in known.values())} in any case")
-    ball,eps = known[str(norm).lower()],float(eps)
-    if not 0<=eps<math.inf: raise ValueError(f"eps={eps} must be a number from 0: the radius, in the [0,1] pixel scale")
+    ball,eps = known.get(str(norm).lower()),float(eps)
+    if ball is None:
+        names = ', '.join(b.__name__ for b in known.values())
+        raise ValueError(f"norm={norm!r} must be 'Linf' or 'L2', or {names} in any case")
+    if not 0<=eps<math.inf: raise ValueError(f"eps={eps} must be a number from 0: the radius, {_scale}")
     if ball is Linf and eps>1:
-        raise ValueError(f"eps={eps:g} is larger than any pixel: it is in the [0,1] pixel scale, {eps:g}/255 may be meant")
+        raise ValueError(f"eps={eps:g} is larger than any pixel: it is {_scale}, {eps:g}/255 may be meant")
     return ball(eps)
+
+_scale = 'in the [0,1] pixel scale'
 
 def twin_of(clf):
     "A copy that sees nothing of the evaluation, or None where a model cannot be copied"
@@ -236,164 +265,180 @@ def outputs(clf):
 def _classes(clf, data, device):
     "How many outputs there are, and whether the labels fit"
     x,_ = data.take(range(min(len(data), 2)), device)
-    try: z = clf(x)
-    except RuntimeError as e:
-        odd = {str(p.dtype)[6:] for p in clf.parameters() if p.is_floating_point() and p.dtype!=x.dtype}
-        if not odd or 'dtype' not in str(e) and 'type' not in str(e): raise
-        raise ValueError(f"the model's weights are {', '.join(sorted(odd))} and it takes no single-precision images: "
-                         "call .float() on it, or let its forward convert them") from None
+    z   = _answer(clf, x)
     if not (isinstance(z, torch.Tensor) and z.dim()==2 and len(z)==len(x) and z.shape[1]>1):
         what = tuple(z.shape) if isinstance(z, torch.Tensor) else type(z).__name__
-        raise ValueError(f"the model must return logits (N, classes), two classes at least: for {len(x)} images it returned {what}")
-    classes = z.shape[1]
-    _same_classes(clf, data, classes)
-    if int(data.y.max())>=classes:
-        raise ValueError(f"label {int(data.y.max())} is outside the model's {classes} classes, 0 … {classes-1}")
-    return classes
+        raise ValueError("the model must return logits (N, classes), two classes at least: "
+                         f"for {len(x)} images it returned {what}")
+    classes,top = z.shape[1],int(data.y.max())
+    if data.classes: _same_classes(clf, data, classes)
+    if top<classes: return classes
+    raise ValueError(f"label {top} is outside the model's {classes} classes, 0 … {classes-1}")
 
-def _same_classes(clf, data, classes):
+def _answer(clf, x):
+    "What the model returns, or one sentence where its weights are of another precision than images"
+    try: return clf(x)
+    except RuntimeError as e:
+        odd = {str(p.dtype)[6:] for p in clf.parameters() if p.is_floating_point() and p.dtype!=x.dtype}
+        if not odd or 'type' not in str(e): raise
+        raise ValueError(f"the model's weights are {', '.join(sorted(odd))} and it takes no single-precision "
+                         "images: call .float() on it, or let its forward convert them") from None
+
+def _same_classes(clf, data, outputs):
     "Refuse test images whose classes are not those of the model: class 2 must mean the same in both"
-    if not data.classes: return
-    names = next((list(c) for m in clf.modules() if (c := getattr(m, 'classes', None))), None)
-    if names and set(map(str, names))!=set(map(str, data.classes)) and len(data.classes)<len(names):
-        raise ValueError(f"{data.name} numbers its {len(data.classes)} classes otherwise than the model its {len(names)}: "
+    named = next((c for m in clf.modules() if (c := getattr(m, 'classes', None))), ())
+    ours,theirs = (list(map(str, c)) for c in (named,data.classes))
+    n,k = len(theirs),len(ours)
+    if n<k and set(ours)!=set(theirs):
+        raise ValueError(f"{data.name} numbers its {n} classes otherwise than the model its {k}: "
                          "give images whose classes are numbered as those it was trained on")
-    if len(data.classes)!=classes:
-        raise ValueError(f"the model has {classes} outputs and {data.name} has {len(data.classes)} classes: fine-tune a head for these classes")
-    if names and list(map(str, names))!=list(map(str, data.classes)):
-        i,a,b = next((i,a,b) for i,(a,b) in enumerate(zip(names, data.classes)) if str(a)!=str(b))
-        raise ValueError(f"class {i} is {a!r} to the model and {b!r} in {data.name}: their classes are not the same, or numbered otherwise")
+    if n!=outputs:
+        raise ValueError(f"the model has {outputs} outputs and {data.name} has {n} classes: "
+                         "fine-tune a head for these classes")
+    for i,(a,b) in enumerate(zip_longest(ours, theirs) if ours else ()):
+        if a!=b: raise ValueError(f"class {i} is {a!r} to the model and {b!r} in {data.name}: "
+                                  "their classes are not the same, or numbered otherwise")
 
 # %% ../nbs/207_evaluation.ipynb #c796edc0
 class _Trial:
-    "One model on one set of images, while it is measured"
-    def __init__(self, clf, data, device, work, bs=None, seed=0, bar=None):
-        self.clf,self.data,self.device,self.work,self.seed,self.bar = clf,data,device,work,seed,bar
-        self.bs = whole(bs=bs) if bs else images_at_once(data.raw([0]))
-        self.classes = _classes(clf, data, device)
-        self.ok,self.rows = {},{}
-
-    def refuse(self, attacks):
-        "Say which attack cannot run on this model, before any runs"
-        for a in attacks:
-            if why := a.unfit(self.clf, self.classes): raise (ImportError if 'pip install' in why else ValueError)(why)
+    "A classifier on labelled images, while it is measured: which images survive, and what that costs"
+    def __init__(self, case, bar, seed, bs):
+        self.case,self.clf,self.data,self.bar,self.seed = case,case.clf,case.data,bar,int(seed)
+        self.bs = whole(bs=bs) if bs else images_at_once(self.data.raw([0]))
+        self.classes = _classes(self.clf, self.data, case.device)
+        for a in case.used: a.refuse(self.clf, self.classes)
+        self.ok,self.rows = {},{}           # by name: which images survived, (N,) bool; `Row`
 
     def attack(self, attack, ok):
         "Let `attack` loose on the images that are still `ok`, in parts that shrink where memory ends"
         torch.manual_seed(self.seed)
-        self.tick((len(ok)-int(ok.sum()))*attack.cost)
+        self.bar.update(int((~ok).sum())*attack.cost)
         i = ok.nonzero()[:,0]
         while len(i):
             part = i[:self.bs]
-            try: ok[part] = attack(self.clf, *self.data.take(part, self.device))[0].cpu()
+            try: ok[part] = attack(self.clf, *self.data.take(part, self.case.device))[0].cpu()
             except torch.OutOfMemoryError:
-                if self.bs==1: raise MemoryError("one image does not fit into the device's memory: use a smaller network or image") from None
-                self.bs = (self.bs+1)//2
-                torch.cuda.empty_cache()
+                self.halve()
                 continue
-            i = i[self.bs:] if len(part)==self.bs else i[len(part):]
-            self.tick(len(part)*attack.cost)
-        return ok
+            i = i[len(part):]
+            self.bar.update(len(part)*attack.cost)
 
-    def tick(self, n):
-        if self.bar is not None: self.bar.update(n)
+    def halve(self):
+        "Half as many images at a time"
+        why = "one image does not fit into the device's memory: use a smaller network or image"
+        if self.bs==1: raise MemoryError(why) from None
+        self.bs = (self.bs+1)//2
+        torch.cuda.empty_cache()
 
     def run(self, name, parts, ok):
-        "All parts of one attack, one after the other on what is left: a row"
-        if self.bar is not None: self.bar.set_description(name)
-        forwards,t,said = self.work.forwards,time.monotonic(),[]
+        "All parts of one attack, one after the other, on the images that are `ok`: a row"
+        ok = ok.clone()
+        self.bar.set_description(str(name))
+        before,t = self.case.work.forwards,time.monotonic()
+        said = ['a class-room budget, NOT AutoAttack'] if name=='classroom' else []
         for a in parts:
             self.attack(a, ok)
-            said.append(f'{a}' + (f' → {ok.double().mean():.1%}' if len(parts)>1 else ''))
-        if name=='classroom': said.insert(0, 'a class-room budget, NOT AutoAttack')
-        self.ok[name] = ok
-        self.row(name, ok, round(time.monotonic()-t, 3), (self.work.forwards-forwards)/len(ok), '; '.join(said))
+            said.append(f'{a} → {ok.double().mean():.1%}' if len(parts)>1 else str(a))
+        spent = time.monotonic()-t,(self.case.work.forwards-before)/len(ok)
+        self.row(name, ok, *spent, '; '.join(said))
 
     def row(self, name, ok, seconds, forwards, protocol):
+        "Keep what survived under a name"
         k,n = int(ok.sum()),len(ok)
-        self.rows[name] = Row(name, ok.double().mean().item(), n, standard_error(k, n), seconds, forwards, protocol)
+        self.ok[name]   = ok
+        self.rows[name] = Row(name, k/n, n, standard_error(k, n), round(seconds, 3), forwards, protocol)
 
-    def clean(self, case, strict, checks):
+    def clean(self, strict, checks):
         "Accuracy on the images themselves, and the checks that need no attack"
-        ok = torch.ones(len(self.data), dtype=torch.bool)
-        with outputs(self.clf) as z: self.run('clean', (Attack('clean', steps=1),), ok)
-        case.together = torch.cat(z)[spread(len(self.data), 32)]
-        needed = ('range','logits') if strict else ()
-        found  = make(case, 'before') if checks else {n:judge(verdicts[n], case) for n in needed}
-        for v in (found[n] for n in needed):
-            if v.status=='fail': raise ValueError(f"{v.seen}: {v.advice} (strict=False measures all the same)")
-        return found
+        with outputs(self.clf) as z:
+            self.run('clean', (Attack('clean', steps=1),), torch.ones(len(self.data), dtype=torch.bool))
+        self.case.together = torch.cat(z)[spread(len(self.data), 32)]
+        self.found = make(self.case, 'before') if checks else {}
+        for n in ('range','logits') if strict else ():
+            v = self.found.get(n) or judge(verdicts[n], self.case)
+            if v.status=='fail':
+                raise ValueError(f"{v.seen}: {v.advice} (strict=False measures all the same)")
 
-    def judge(self, case, found, worst):
-        "All verdicts: `found` before, and those that need to know which images survived"
-        when = ('after','full') if case.full else ('after',)
-        why  = "checks='full' runs it" if worst.any() else 'no image survived: there is nothing to doubt'
-        if worst.any() and case.ball.eps>0:
+    def worst(self):
+        "The images that survived everything, in a row of their own where there were several attacks"
+        worst = torch.stack([*self.ok.values()]).all(0)
+        if len(self.ok)>2:
+            spent = (sum(getattr(r, k) for r in self.rows.values()) for k in ('seconds','forwards'))
+            self.row('worst case', worst, *spent, 'an image counts if it survives every attack above')
+        return worst
+
+    def judge(self, worst):
+        "All verdicts: those before, and those that need to know which images survived"
+        case,found = self.case,self.found
+        why = "checks='full' runs it" if worst.any() else 'no image survived: there is nothing to doubt'
+        if not case.ball.eps: why = 'ε is 0: there is no attack to doubt'
+        elif worst.any():
             case.attacked(self.ok['clean'], worst)
-            found = found|make(case, *when)
-        return skipped(found|make(case, 'last'), why if case.ball.eps else 'ε is 0: there is no attack to doubt')
+            found = found|make(case, *('after','full')[:1+case.full])
+        return skipped(found|make(case, 'last'), why)
+
+    def about(self, began):
+        "What one needs to know beside the numbers"
+        clf,ball,device = self.clf,self.case.ball,self.case.device
+        clf  = clf.clf if type(clf).__name__=='_Shell' else clf
+        tf32 = device.type=='cuda' and torch.backends.cudnn.allow_tf32
+        card = ', '.join(f'{k}={v}' for k,v in getattr(clf, 'card', {}).items()) or None
+        norm,seconds = type(ball).__name__,round(time.monotonic()-began, 1)
+        return dict(model=type(clf).__name__, branch=getattr(clf, 'bn', None), data=self.data.name,
+                    n=len(self.data), classes=self.classes, ball=f'{norm} {ball.say(ball.eps)}',
+                    seed=self.seed, device=str(device), precision='tf32 convolutions' if tf32 else None,
+                    torch=str(torch.__version__), seconds=seconds, trained=card, norm=norm, eps=ball.eps)
+
+@contextmanager
+def _trial(clf, data, checks, bar, seed, bs, **more):
+    "A `_Trial` within which `clf` is measured; what cannot run is refused"
+    one_of(('quick','full',True,None,False), checks=checks)
+    more |= dict(training=in_training(clf), full=checks=='full')
+    with watched(clf, seed) as (device,work):
+        twin = twin_of(clf) if checks else None
+        yield _Trial(Case(clf, data, device, work, twin=twin, **more), bar, seed, bs)
 
 # %% ../nbs/207_evaluation.ipynb #7b3c7a82
 def evaluate(
     clf:nn.Module,             # images in [0,1] → logits
-    test,                      # labelled images, used neither for training nor for choosing: `Images`, (x, y), a Dataset, a DataLoader …
+    test,                      # labelled images, not trained on, nor chosen by: `Images`, (x, y), a Dataset …
     attacks=('clean','pgd20'), # names, see `named_attacks`; `PGD`s; functions (clf, x, y) → neighbours of x
     eps:float=8/255,           # radius, in the [0,1] pixel scale
     norm:str='Linf',           # or 'L2'
     checks='quick',            # verdicts: 'quick' | 'full' | None
     m:int=None,                # images for the verdicts that attack; 32 for 'quick', 128 for 'full'
     surrogate=None,            # another classifier, for the verdict `transfer`
-    strict=True,               # refuse images outside [0,1] and models that return probabilities; False: say so in the verdicts
+    strict=True,               # refuse images outside [0,1] and probabilities; False: say so in the verdicts
     bs:int=None,               # images at a time; halved where memory ends
-    seed:int=0,                # each attack begins with it, so that its number does not depend on the others
+    seed:int=0,                # each attack begins with it: its number does not depend on the others
     show=True,                 # progress bar with time left
 )->Report:
     "Accuracy under each attack, under all of them together, and verdicts on whether to believe it"
     from tqdm.auto import tqdm
-    one_of(('quick','full',True,None,False), checks=checks)
     began,clf,ball = time.monotonic(),hooked(clf),ball_of(norm, eps)
-    data,todo,training = labelled(test),all_attacks(attacks, ball),in_training(clf)
-    used  = tuple(a for name,parts in todo.items() if name!='clean' for a in parts)
-    total = len(data)*sum(a.cost for a in (Attack('clean', steps=1),*used))
-    with watched(clf, seed) as (device,work), tqdm(total=total, unit='F', unit_scale=True, disable=not show, leave=False) as bar:
-        twin = twin_of(clf) if checks else None
-        t    = _Trial(clf, data, device, work, bs, int(seed), bar)
-        t.refuse(used)
-        case  = Case(clf, data, device, work, ball, training, twin=twin, full=checks=='full', surrogate=surrogate, used=used, m=m)
-        found = t.clean(case, strict, checks)
-        for name,parts in todo.items():
-            if name!='clean': t.run(name, parts, t.ok['clean'].clone())
-        worst = torch.stack(list(t.ok.values())).all(0)
+    data,asked = labelled(test),all_attacks(attacks, ball)
+    todo  = {name:parts for name,parts in asked.items() if name!='clean'}
+    used  = sum(todo.values(), ())
+    total = len(data)*(1+sum(a.cost for a in used))
+    with (tqdm(total=total, unit='F', unit_scale=True, disable=not show, leave=False) as bar,
+          _trial(clf, data, checks, bar, seed, bs, ball=ball, used=used, surrogate=surrogate, m=m) as t):
+        t.clean(strict, checks)
+        for name,parts in todo.items(): t.run(name, parts, t.ok['clean'])
+        worst = t.worst()
         bar.set_description('verdicts')
-        case.behind = _behind(t.rows, todo)
-        verdicts = t.judge(case, found, worst) if checks else []
-    rows = [t.rows[n] for n in todo]
-    if len(t.ok)>2: rows.append(_worst_case(t, worst))
-    return Report(rows, verdicts, _about(clf, data, ball, device, seed, t.classes, began))
+        t.case.behind = _behind(t.rows, todo)
+        verdicts = t.judge(worst) if checks else []
+    rows = [t.rows[n] for n in (*asked,'worst case') if n in t.rows]
+    return Report(rows, verdicts, t.about(began))
 
 def _behind(rows, todo):
     "By how much AutoAttack is stronger than PGD, where both were asked for"
     pgds = [rows[n].accuracy for n,parts in todo.items() if parts[0].kind=='pgd']
     return max([0.]+[a-rows['autoattack'].accuracy for a in pgds]) if 'autoattack' in rows else 0.
 
-def _worst_case(t, worst):
-    seconds,forwards = (sum(getattr(r, k) for r in t.rows.values()) for k in ('seconds','forwards'))
-    t.row('worst case', worst, round(seconds, 3), forwards, 'an image counts if it survives every attack above')
-    return t.rows['worst case']
-
-def _about(clf, data, ball, device, seed, classes, began):
-    "What one needs to know beside the numbers"
-    clf  = getattr(clf, 'clf', clf) if type(clf).__name__=='_Shell' else clf
-    tf32 = device.type=='cuda' and torch.backends.cudnn.allow_tf32
-    card = ', '.join(f'{k}={v}' for k,v in getattr(clf, 'card', {}).items()) or None
-    return dict(model=type(clf).__name__, branch=getattr(clf, 'bn', None), data=data.name, n=len(data), classes=classes,
-                ball=f'{type(ball).__name__} {ball.say(ball.eps)}', seed=int(seed), device=str(device),
-                precision='tf32 convolutions' if tf32 else None, torch=str(torch.__version__),
-                seconds=round(time.monotonic()-began, 1), trained=card, norm=type(ball).__name__, eps=ball.eps)
-
 # %% ../nbs/207_evaluation.ipynb #2a674f22
 @dataclass
-class Curve(Judged):
+class Curve(Judged, Saved):
     "Accuracy against the radius of an attack"
     eps: list       # in /255
     accuracy: list  # in [0,1]
@@ -402,7 +447,7 @@ class Curve(Judged):
     protocol: str
     name: str = ''
     chance: float = None
-    verdicts: list = field(default_factory=list) # of `Verdict`, at the largest radius that leaves more than chance
+    verdicts: list = field(default_factory=list) # at the largest radius that leaves more than chance
 
     def at(self,
         eps, # in /255
@@ -424,32 +469,28 @@ def robustness_curve(
     checks='quick',               # verdicts: 'quick' | 'full' | None
 ):                                # `Curve`; of several classifiers a dict of them
     "Accuracy under attacks of growing radius"
+    eps,data = _radii(eps),labelled(test)
+    several  = clf if isinstance(clf, dict) else {name:clf}
+    curves   = {k:_curve(c, data, eps, attack, norm, bs, seed, k, show, checks) for k,c in several.items()}
+    return curves if several is clf else curves[name]
+
+def _curve(clf, data, eps, attack, norm, bs, seed, name, show, checks):
     from tqdm.auto import tqdm
-    eps = _radii(eps)
-    one_of(('quick','full',True,None,False), checks=checks)
-    data = labelled(test)
-    if isinstance(clf, dict): return {k:robustness_curve(c, data, eps, attack, norm, bs, seed, k, show, checks) for k,c in clf.items()}
-    clf  = hooked(clf)
-    training,attacks = in_training(clf),{e:named_attacks(attack, ball_of(norm, e/255)) for e in sorted(set(eps)-{0})}
-    used,oks = tuple(a for parts in list(attacks.values())[:1] for a in parts),{}
-    with watched(clf, seed) as (device,work):
-        twin = twin_of(clf) if checks else None
-        t    = _Trial(clf, data, device, work, bs, int(seed))
-        t.refuse(used)
-        case  = Case(clf, data, device, work, None, training, twin=twin, full=checks=='full', used=used)
-        found = t.clean(case, False, checks)
-        ok = t.ok['clean'].clone()
-        oks[0.] = t.ok['clean']
+    clf,last = hooked(clf),'clean'
+    attacks  = {e:named_attacks(attack, ball_of(norm, e/255)) for e in sorted(set(eps)-{0})}
+    used     = next(iter(attacks.values()), ())
+    with _trial(clf, data, checks, tqdm(disable=True), seed, bs, used=used) as t:
+        t.clean(False, checks)
         for e,parts in tqdm(attacks.items(), desc=name or 'ε', disable=not show, leave=False):
-            for a in parts: t.attack(a, ok)
-            oks[e] = ok.clone()
-        accs = {e:o.double().mean().item() for e,o in oks.items()}
-        at   = max((e for e in accs if e and accs[e]>1/t.classes), default=max(accs))
-        case.ball = ball_of(norm, at/255)
-        verdicts  = t.judge(case, found, oks[at]) if checks else []
-    said = f'{type(case.ball).__name__}, {attack}, steps of ε/4, an image broken at a smaller ε stays broken'
-    errors = [standard_error(int(oks[e].sum()), len(data)) for e in eps]
-    return Curve(eps, [accs[e] for e in eps], errors, len(data), said, name, 1/t.classes, verdicts)
+            t.run(e, parts, t.ok[last])
+            last = e
+        at = max((e for e in attacks if t.rows[e].accuracy>1/t.classes), default=last)
+        t.case.ball = ball = ball_of(norm, 0 if at=='clean' else at/255)
+        verdicts = t.judge(t.ok[at]) if checks else []
+    rows = [t.rows[e or 'clean'] for e in eps]
+    said = f'{type(ball).__name__}, {attack}, steps of ε/4, an image broken at a smaller ε stays broken'
+    accs,errors = [r.accuracy for r in rows],[r.stderr for r in rows]
+    return Curve(eps, accs, errors, len(data), said, name, 1/t.classes, verdicts)
 
 def _radii(eps):
     "Radii in /255 as floats"
@@ -457,5 +498,6 @@ def _radii(eps):
     if not eps: raise ValueError("eps=() holds no radius: give some, in /255")
     if not all(0<=e<math.inf for e in eps): raise ValueError(f"eps={eps} must be numbers from 0, in /255")
     if 0<max(eps)<.5:
-        raise ValueError(f"the largest radius is {max(eps):g}/255, half a grey level: eps are in /255 here, 8 and not 8/255")
+        raise ValueError(f"the largest radius is {max(eps):g}/255, half a grey level: "
+                         "eps are in /255 here, 8 and not 8/255")
     return [int(e) if e==int(e) else e for e in eps]

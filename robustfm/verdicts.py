@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import nn
 from .attacks import Linf,PGD,ce_loss,correct,loud_odds,worst_case
-from .data import Batches,Pictures
+from .data import Batches,Pictures,names_of
 from .finetuning import Classifier
 from .models import DualBN,Encoder,trained
 from .searches import Attack
@@ -105,7 +105,7 @@ def labelled(
     if isinstance(test, (torch.Tensor,np.ndarray,str,dict)):
         raise TypeError("test images need labels: give Images, (x, y), a Dataset or a DataLoader, "
                         f"not a {type(test).__name__} alone")
-    about = dict(name=getattr(test, 'name', 'images'), classes=getattr(test, 'classes', None))
+    about = dict(name=getattr(test, 'name', 'images'), classes=names_of(test))
     if isinstance(test, Pictures): return Labelled(test, test.y, **about)
     if hasattr(test, 'x') and hasattr(test, 'y'): return Labelled(test.x, test.y, **about)
     pair = isinstance(test, (tuple,list)) and len(test)==2

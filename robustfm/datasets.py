@@ -42,7 +42,8 @@ def load_data(
     "A data set by name, or a folder: with train/ and val/ inside, or one whose tenth part becomes the test"
     if name not in datasets and expanded(name).is_dir(): return _folder(expanded(name), size or 32)
     load = datasets[one_of([*datasets,'a folder of pictures'], data=name)]
-    kw  |= {k:v for k,v in dict(root=root, size=size).items() if k in signature(load).parameters}
+    told = {k:v for k,v in dict(root=root, size=size).items() if v is not None}
+    kw  |= {k:v for k,v in told.items() if k in signature(load).parameters}
     res  = dict(zip(load.parts, load(**kw)))
     return res if size is None else {k:v.resized(size) if isinstance(v, Images) else v for k,v in res.items()}
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['recipes', 'shortcuts', 'recipe', 'build_encoder', 'build', 'reference_results', 'measured',
            'gain', 'dots', 'setting', 'changed', 'settings_for', 'batches_for', 'needs_teacher',
-           'pretrain_recipe', 'run_recipe', 'images_by_name']
+           'pretrain_recipe', 'run_recipe']
 
 # %% ../nbs/209_recipes.ipynb #449f3257
 import csv,inspect,json,math,re,statistics
@@ -18,7 +18,7 @@ from ._compat import package_text,tutorials_folder
 from .attacks import PGD,Linf
 from .augment import crop_flip,views
 from .data import Batches,Images
-from .datasets import datasets
+from .datasets import load_data
 from .evaluation import evaluate
 from .finetuning import Classifier,finetune,protocols
 import robustfm.methods.acl,robustfm.methods.dynacl,robustfm.methods.rocl     # so that they are registered
@@ -345,19 +345,8 @@ def run_recipe(
     said = [r for m in modes for r in (_mean_row(rows, m),_published_row(rows, name, data, m)) if r]
     return Table([*rows,*said])
 
-def images_by_name(
-    name,     # of `datasets`
-    root=None,# folder of a published set
-    size=None # pixels, where a set has a choice
-):            # {'train': `Images`, 'test': …, and what else the set has}
-    "The parts of a data set"
-    load  = datasets[one_of(list(datasets), data=name)]
-    given = dict(root=root, folder=root, size=size)
-    takes = inspect.signature(load).parameters
-    return dict(zip(load.parts, load(**{k:v for k,v in given.items() if v is not None and k in takes})))
-
 def _sets(data):
     "Images without labels, with labels, and to test on, of a data set"
-    parts = images_by_name(data)
+    parts = load_data(data)
     test  = parts['test'] if 'test' in parts else parts['valid']
     return parts.get('unlabelled', parts['train']),parts['train'],test

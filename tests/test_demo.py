@@ -53,7 +53,7 @@ def run(*args, **env):
     (('demo','--data','cifar10','--root','/nowhere'), '/nowhere'),
     (('demo','--out','/proc/no/report.html'), 'cannot write'),
     (('finetune','--run','/nowhere'), 'is not a run folder'),
-    (('pretrain','--run','r','--data','mnist'), 'choose digits'),
+    (('pretrain','--run','r','--data','mnist'), "choose one of 'digits'"),
 ])
 def test_what_cannot_be_done_is_one_sentence(args, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

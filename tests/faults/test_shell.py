@@ -55,7 +55,7 @@ def test_stl10_is_pretrained_on_without_labels_and_finetuned_with(monkeypatch):
     def load(root=None, size=None): return 'labelled','test','unlabelled'
     load.parts = datasets['stl10'].parts
     monkeypatch.setitem(datasets, 'stl10', load)
-    assert cli.load_data('stl10')==('labelled','test') and cli.load_data('stl10', labelled=False)==('unlabelled','test')
+    assert cli.train_and_test('stl10')==('labelled','test') and cli.train_and_test('stl10', labelled=False)==('unlabelled','test')
 
 # --- consoles
 

@@ -56,8 +56,9 @@ test: setup
 browser: setup
 	OMP_NUM_THREADS=1 $(V)/bin/python -m pytest tests/browser $(ARGS)
 
-# and what they photographed, for the pages
-pictures: browser
+# and what the pages show of them
+pictures: setup
+	PICTURES=1 OMP_NUM_THREADS=1 $(V)/bin/python -m pytest tests/browser -k pictures_for_the_pages
 	$(V)/bin/python tests/house.py pictures
 
 fast: setup

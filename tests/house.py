@@ -173,8 +173,8 @@ def pictures():
     "What the browser tests photographed, small enough to keep: for nbs/pages/explorers.md"
     from PIL import Image
     (nbs/'pages'/'explorers').mkdir(exist_ok=True)
-    for p in (root/'.data'/'pictures').glob('lab_*.png'):
-        Image.open(p).convert('RGB').quantize(64, dither=Image.Dither.NONE).save(nbs/'pages'/'explorers'/p.name.removeprefix('lab_'), optimize=True)
+    for p in (root/'.data'/'pictures').glob('page_*.png'):
+        Image.open(p).convert('RGB').quantize(64, dither=Image.Dither.NONE).save(nbs/'pages'/'explorers'/p.name.removeprefix('page_'), optimize=True)
 
 def main(what='', *names):
     if what=='readme': (root/'README.md').write_text(readme(), encoding='utf-8')

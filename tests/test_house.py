@@ -133,17 +133,10 @@ def test_one_version():
 
 # --- the law of lines
 
-def allowed():
-    "Places that still break the law, by module; an empty list when there are none"
-    p = root/'tests'/'law.json'
-    return json.loads(p.read_text()) if p.exists() else {}
-
 @pytest.mark.parametrize('module', sorted(law.modules()))
 def test_the_law_of_lines(module):
-    found = list(law.broken(law.modules()[module]))
-    assert len(found)<=allowed().get(module, 0), found
+    assert not list(law.broken(law.modules()[module]))
 
 @pytest.mark.parametrize('path', lessons(), ids=name)
 def test_chapters_fit_a_screen(path):
-    wide = law.wide_cells(path)
-    assert len(wide)<=allowed().get(name(path), 0), wide
+    assert not law.wide_cells(path)

@@ -75,6 +75,7 @@ print('ended early:', len(h)<5000)
 '''
 
 def write(home):
-    "demo.ipynb: all nine. nine.ipynb: and what only JupyterLab is asked: clouds of points, bad input, a page to send around, a training to stop"
+    "demo.ipynb: all nine. fair.ipynb: the same with names as they are. nine.ipynb: and what only JupyterLab is asked: clouds of points, bad input, a page to send around, a training to stop"
     notebook(home/'demo.ipynb', setup, *explorers.values())
+    notebook(home/'fair.ipynb', setup.replace(repr(evil), 'test.classes[0]'), *explorers.values())
     notebook(home/'nine.ipynb', setup, *explorers.values(), many(6000), *['cloud()']*3, wrong, export, trainee)

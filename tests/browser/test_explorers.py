@@ -1,5 +1,5 @@
 "All nine explorers as their readers meet them: JupyterLab 4 and Voilà, offline, with a keyboard and a mouse; then the page that is saved, and the one that is sent around"
-import time
+import os, time
 from pathlib import Path
 import pytest
 from pages import Page, browsing, lab, voila
@@ -140,6 +140,15 @@ def test_jupyterlab(stage, chromium):
         page.page.get_by_text('ended early: True').wait_for(timeout=60000)
         assert page.outside==[] and page.errors==[]
         sent_around(stage/'attack.html', page)
+
+@pytest.mark.skipif(not os.environ.get('PICTURES'), reason='make pictures asks for them')
+def test_pictures_for_the_pages(stage, chromium):
+    "What is shown to readers: every explorer as it opens, and no name of a stranger"
+    with lab(stage) as base, browsing(chromium, base) as page:
+        page.open('fair.ipynb').run('notebook:run-all-cells')
+        all_drawn(page)
+        assert page.page.get_by_text(evil[:9]).count()==0
+        pictured(page, 'page')
 
 def saved(text, path, page):
     "A notebook saved with its outputs, where no widget runs: nbconvert's page shows every twin, and nothing else of ours"

@@ -26,6 +26,7 @@ FAULTS = [('aesthetics-3', 'pictures lie', 'test_somebody_elses_figure_gets_a_se
           ('learner-2', 'two look alike', 'test_own_methods_take_colours_that_are_free'),
           ('learner-2', 'cannot be read', 'test_titles_of_columns_do_not_collide'),
           ('learner-2', 'cannot be read', 'test_epochs_are_whole'),
+          ('learner-F8', 'cannot be read', 'test_pages_show_no_name_of_a_stranger'),
           ('learner-1', 'hides what it shows', 'test_the_legend_is_above_the_panels')]
 
 def kinds_of_theirs():
@@ -54,6 +55,23 @@ def test_nothing_uploads():
     for make in every.values():
         c = make().plotly()['config']
         assert set(sum(c['modeBarButtons'], []))<={'zoom2d','pan2d','resetScale2d','toImage','lasso2d','select2d'} and 'modeBarButtonsToAdd' not in c
+
+def test_pages_show_no_name_of_a_stranger(tmp_path, monkeypatch):
+    "The hostile class of the browser tests is not in the notebook that pictures for readers are taken of, and others are not copied"
+    import sys, house
+    from PIL import Image
+    monkeypatch.syspath_prepend(str(house.root/'tests'/'browser'))
+    import stage
+    stage.write(tmp_path)
+    assert 'onerror' in (tmp_path/'nine.ipynb').read_text() and 'onerror' not in (tmp_path/'fair.ipynb').read_text()
+    made = tmp_path/'.data'/'pictures'
+    made.mkdir(parents=True)
+    for name in ('page_one','lab_one','dark_two','voila_three','saved'): Image.new('RGB', (9,9)).save(made/f'{name}.png')
+    (tmp_path/'pages').mkdir()
+    monkeypatch.setattr(house, 'root', tmp_path)
+    monkeypatch.setattr(house, 'nbs', tmp_path)
+    house.pictures()
+    assert [p.name for p in (tmp_path/'pages'/'explorers').iterdir()]==['one.png']
 
 # --- what eyes can tell apart
 

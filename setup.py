@@ -34,6 +34,8 @@ setup(
     name=cfg['lib_name'], version=cfg['version'], description=cfg['description'], keywords=cfg['keywords'].split(),
     author=cfg['author'], author_email=cfg['author_email'], url=cfg['git_url'], license_expression='Apache-2.0',
     long_description=(here/'README.md').read_text(encoding='utf-8'), long_description_content_type='text/markdown',
+    # by its path, not by an import finder: beside the checkout, the folder `robustfm` would hide the package from one
+    options=dict(editable_wheel=dict(mode='compat')),
     packages=find_packages(include=[cfg['lib_path'], cfg['lib_path']+'.*']), include_package_data=True, zip_safe=False,
     python_requires='>='+cfg['min_python'], install_requires=reqs('requirements'), extras_require=extras, cmdclass=dict(build_py=WithTutorials),
     entry_points=dict(console_scripts=[cfg['console_scripts']], nbdev=[f"{cfg['lib_path']}={cfg['lib_path']}._modidx:d"]),

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 from ..attacks import PGD
 from ..costs import counted
-from ..data import Batches,Images
+from ..data import Batches,Images,Pictures
 from ..losses import mean_ce,minibatches
 from ..objective import Objective
 from ..tools import (device_of,evaluating,fingerprints,frozen,generator,measuring,one_of,pixels,seeded,
@@ -245,8 +245,8 @@ def _apart(head, m, n):
 
 def _gradients(objective, head, images, batches, key, precision):
     "Head gradients of equally large mini-batches that go through the network together: (m,D)"
-    m,ids = len(batches),torch.cat(batches).to(images.x.device)
-    x,y   = to_float(images.x[ids]).to(head.device),images.y[ids].to(head.device)
+    m   = len(batches)
+    x,y = (t.to(head.device) for t in next(iter(images.batches([torch.cat(batches)]))))
     with seeded(key, head.device), _half(head.device, precision), torch.enable_grad(), head.inserted():
         with _apart(head, m, len(x)//m) as copies, minibatches(m): loss = sum(objective.terms(x, y).values())
         gs = torch.autograd.grad(loss, copies, allow_unused=True) if loss.requires_grad else [None]
@@ -302,7 +302,8 @@ def _chunks(sizes, at_once):
 
 def _at_once(device, images):
     "Images in one forward: as many as keep a GPU busy, as few as a CPU's cache holds"
-    return 512 if device.type!='cpu' else min(512, max(32, 2**16//images.x[0,0].numel()))
+    area = images.size**2 if isinstance(images, Pictures) else images.x[0,0].numel()
+    return 512 if device.type!='cpu' else min(512, max(32, 2**16//area))
 
 def _broadcast(numbers, world, device):
     "The numbers of process 0, on every process"
@@ -486,6 +487,7 @@ def _same_buffers(objective, world):
         for b,o in own: b.copy_(o)
 
 def _disjoint(train, valid):
+    if isinstance(train, Pictures): return                           # to decode them all takes an epoch
     both = int(torch.isin(fingerprints(valid.x), fingerprints(train.x)).sum())
     if both>.1*len(valid):
         raise ValueError(f"{both} of {len(valid)} validation images are also in the training set: "
@@ -497,7 +499,7 @@ class RCS(Coreset):
     def __init__(self,
         objective:Objective, # that is being trained
         train:Images,
-        valid:Images,        # held out; labels are not used
+        valid:Images,        # held out, or what `Images.of` takes; labels are not used
         fraction=.2, warmup=100, every=20, bs=512,
         mode='fast',         # 'fast' | 'faithful' | 'released'
         distance='kl',       # 'kl' | 'js' | 'ot'
@@ -516,7 +518,8 @@ class RCS(Coreset):
         self.mode,self.params = one_of(('fast','faithful','released'), mode=mode),params
         self.distance  = one_of(distances, distance=distance)
         self.precision = one_of(('fp32','bf16'), precision=precision)
-        self.objective,self.valid,self.bn_pair,self.attack_steps = objective,valid,bn_pair,attack_steps
+        self.objective,self.valid = objective,Images.of(valid)
+        self.bn_pair,self.attack_steps = bn_pair,attack_steps
         self.pool,self.eta,self.rd_steps,self.sketch,self.at_once = pool,eta,rd_steps,sketch,at_once
         if mode=='released': self.sketch,self.distance = 'mean','released_'+distance.removeprefix('released_')
         self._check()

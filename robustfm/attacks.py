@@ -149,7 +149,7 @@ class PGD:
         return a if self.start=='unclipped' else a.clamp(0,1)
 
     def step(self, x, a, g):
-        "One step from `a` along the gradient `g`, back into the ball around `x` and into [0,1]"
+        "One step from `a` along the gradient `g`, and its projection onto the ball around `x` and [0,1]"
         g = -g if self.targeted else g
         if isinstance(self.ball, L1):                          # the few that move must be able to
             g = g.masked_fill(((a<=0)&(g<0)) | ((a>=1)&(g>0)), 0)

@@ -62,7 +62,7 @@ def along_path(
     t=.5,   # temperature
     div=kl, # reading
 ):          # (N,), row-wise (N,N)
-    "x → x̃ → y: from a view through its adversary to the image"
+    "Path product x → x̃ → y: from a view through its adversary to the image"
     if div is rowwise: return _floor(recognition(z, a, t) @ recognition(a, z0, t))
     return _floor(agreement(a, z0, t)*agreement(a, z, t))
 

@@ -21,7 +21,7 @@ def strength_at(
     progress, # of the training, 0 → 1
     stages=20,# steps of the staircase
 ):            # from 1 down to 1/stages
-    "Strength of the views"
+    "Strength of the views by DynACL's schedule"
     return 1-_stage(_during(progress), stages)
 
 def weight_at(

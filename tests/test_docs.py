@@ -53,16 +53,26 @@ def test_every_formula_of_the_notebooks_can_be_drawn():
 # --- the site
 
 @pytest.fixture(scope='module')
-def site(tmp_path_factory):
-    "Built where there is no network, if this machine lets us take it away"
+def site(tmp_path_factory, worker_id):
+    "Built once for all workers"
     pytest.importorskip('smalldocs', reason='the site is made by smalldocs: pip install robustfm[dev]')
     pytest.importorskip('latex2mathml', reason='needs latex2mathml: pip install robustfm[classroom]')
-    out = tmp_path_factory.mktemp('docs')/'site'
+    from filelock import FileLock
+    base = tmp_path_factory.getbasetemp()
+    out  = (base if worker_id=='master' else base.parent)/'docs'/'site'
+    out.parent.mkdir(exist_ok=True)
+    with FileLock(out.parent/'lock'):
+        if not (out.parent/'complete').exists():
+            built(out)
+            (out.parent/'complete').touch()
+    return out
+
+def built(out):
+    "Where there is no network, if this machine lets us take it away"
     offline = ['unshare','-n'] if shutil.which('unshare') and subprocess.run(['unshare','-n','true'], capture_output=True).returncode==0 else []
     r = subprocess.run([*offline, sys.executable, '-c', f'import sys; sys.path.insert(0, {str(root/"tests")!r}); import docsite; docsite.docs({str(out)!r})'],
                        cwd=root, capture_output=True, text=True, env=os.environ|dict(http_proxy='http://127.0.0.1:9', https_proxy='http://127.0.0.1:9', PYTHONPATH=os.pathsep.join(filter(None, (str(root),os.environ.get('PYTHONPATH'))))))
     assert r.returncode==0, r.stderr[-3000:]
-    return out
 
 @pytest.fixture(scope='module')
 def pages(site): return {p.relative_to(site).as_posix(): Page(p.read_text(encoding='utf-8')) for p in site.rglob('*.html')}

@@ -17,7 +17,7 @@ from .augment import views
 from .data import Batches
 from .datasets import cifar10,digits
 from .evaluation import robustness_curve
-from .figures import attack_figure,curve_figure,history_figure,to_html,views_figure
+from .figures import attack_figure,checked,curve_figure,history_figure,to_html,views_figure
 from .finetuning import finetune
 from .methods.acl import ACL
 from .methods.air import AIR
@@ -145,9 +145,13 @@ class _Bench:
 
     def share(self, name): return 1 if ' on ' not in name else .6            # of an epoch, about: for the bar
 
+    def units(self, name):
+        "F of an epoch of an arm, about: whole, so that the bar ends where it should"
+        return round(self.step(name)*self.share(name)*len(self.train))
+
     def work(self, names):
         "F that the arms will spend, about"
-        return sum(self.step(n)*self.share(n)*len(self.train)*self.epochs+self.sweep for n in names)
+        return sum(self.units(n)*self.epochs+self.sweep for n in names)
 
     def source(self, name, objective):
         "Where an arm takes its batches from"
@@ -164,7 +168,7 @@ class _Bench:
         backbone  = self.s.net() if self.network is None else deepcopy(self.network)
         objective = make(Encoder(backbone, branches), self.aug, self.s.attack, self.done)
         source    = self.source(name, objective)
-        units     = self.step(name)*self.share(name)*len(self.train)
+        units     = self.units(name)
         def tell(history): bar.update(units)
         how = dict(opt='adam', lr=self.s.lr, seed=self.seed, show=tell)
         self.histories[name] = pretrain(objective, source, self.epochs, **how)
@@ -192,14 +196,10 @@ class _Bench:
         def at(eps): return min(range(len(self.s.sweep)), key=lambda i: abs(self.s.sweep[i]/255-eps))
         def percent(i): return f'{100*curve.accuracy[i]:.1f} ± {100*curve.stderr[i]:.1f} %'
         robust = {f'RA {_radius(e)}':percent(at(e)) for e in self.s.radii}
-        return {'method':name, 'SA':percent(0), **robust, 'n':len(self.test), 'verdict':_verdict(curve),
+        return {'method':name, 'SA':percent(0), **robust, 'n':len(self.test), 'verdict':checked(curve)[1],
                 'pre-training':f'{seconds:.1f} s'}
 
 def _radius(e): return f'ε={e:g}' if e>.05 else f'ε={e*255:g}/255'
-
-def _verdict(curve):
-    if curve.failed: return f"not to be believed: {', '.join(curve.failed)}"
-    return f"{sum(v.status=='pass' for v in curve.verdicts)} checks passed"
 
 # %% ../nbs/34_demonstration.ipynb #34a8c7fc
 def demo(

@@ -62,6 +62,11 @@ def _method_of(name, known):
     heads = (''.join(words[:k]) for k in range(len(words), 0, -1))
     return next((h for h in heads if h in known), None)
 
+def _from(v, values):
+    "All values, beginning with one of them"
+    i = values.index(v) if v in values else 0
+    return values[i:]+values[:i]
+
 def look(
     names # of the series of one figure
 ):        # for each: dict(color, dash, symbol)
@@ -74,7 +79,9 @@ def look(
     for f in found:
         wish = known[f] if f else (free[others%len(free)],_dashes[others//len(free)%4],_symbols[others%6])
         others += f is None
-        tries = [wish, *((wish[0],d,s) for s in _symbols for d in _dashes)]
+        both  = zip(_from(wish[1], _dashes)*3, _from(wish[2], _symbols)*2)  # in a legend dashes hide
+        every = [*both, *((d,s) for s in _symbols for d in _dashes)]
+        tries = [wish, *((wish[0],*m) for m in every)]
         out.append(next((t for t in tries if t not in out), wish))
     return [dict(zip(('color','dash','symbol'), o)) for o in out]
 

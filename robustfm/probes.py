@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Seeded', 'with_seed', 'attacked', 'image_losses', 'attack_path', 'loss_slice', 'on_slice',
            'embed_pairs', 'pca', 'neighbours', 'umap', 'write_embeddings', 'read_embeddings',
-           'ridge_head', 'branch_table', 'norm_statistics', 'step_forwards', 'evidence', 'checked',
+           'ridge_head', 'branch_table', 'norm_statistics', 'step_forwards', 'evidence',
            'jensen_shannon', 'agreement_gap', 'recognition_gap', 'variance_split', 'style_probe',
            'content_probe', 'consistency', 'independence', 'independence_curves']
 
@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 import robustfm.methods
 from .attacks import PGD,Linf
+from .figures import checked
 from .losses import nt_xent,unit
 from .methods.air import agreement,along_path,recognition
 from .models import DualBN,branch_of
@@ -313,20 +314,10 @@ def evidence(
         for k,r in reports.items():
             label = name if len(reports)==1 else f'{name}: {k}'
             if (curve := _curve(r)): curves[label] = curve
-            said[label] = checked(r)
+            said[label] = ' '.join(checked(r))
         verdicts = [v for r in reports.values() for v in r.get('verdicts') or ()]
         if (course := _course(o, reports.values())): points[name] = course|dict(verdicts=verdicts)
     return curves,points,said
-
-def checked(
-    report # a report, a curve, or its JSON
-):         # '✗ do not believe …', '✓ … checks passed', or '– no checks ran'
-    "What the checks of an evaluation say, in words"
-    verdicts = [_fields(v) for v in _fields(report).get('verdicts') or ()]
-    failed   = [str(v['name']) for v in verdicts if v['status']=='fail']
-    passed   = sum(v['status']=='pass' for v in verdicts)
-    if failed: return f"✗ do not believe these numbers: {', '.join(failed)}"
-    return f'✓ {passed} checks passed' if verdicts else '– no checks ran'
 
 def _fields(o): return o if isinstance(o, dict) else asdict(o) if is_dataclass(o) else vars(o)
 

@@ -2,7 +2,7 @@
 import json, os, threading, time
 from pathlib import Path
 import numpy as np, pytest, torch
-from robustfm import probes, widgets as w
+from robustfm import figures, probes, widgets as w
 from robustfm.augment import views
 from robustfm.attacks import PGD,Linf
 from robustfm.datasets import digits
@@ -53,7 +53,7 @@ def test_a_failed_check_reaches_every_screen(made, tmp_path):
 
 @pytest.mark.parametrize('report,says', [(curve(bad),'✗ do not believe'), (curve(good),'✓ 1 checks'), (curve([]),'– no checks'), (dict(rows=rows, verdicts=bad+good),'✗ do not believe'),
                                          (dict(rows=rows, verdicts=good*2),'✓ 2 checks'), (dict(rows=rows),'– no checks')], ids=lambda v: f'teacher-A1-{v}' if isinstance(v, str) else '')
-def test_a_failed_check_is_read_of_all_that_has_checks(report, says): assert probes.checked(report).startswith(says)
+def test_a_failed_check_is_read_of_all_that_has_checks(report, says): assert ' '.join(figures.checked(report)).startswith(says)
 
 @pytest.mark.parametrize('stored,says', [(dict(eps=8.),'ε = 8/255, as stored'), (dict(eps=38.25),'ε = 38.25/255, as stored'), ({},'attacked, as stored'), (None,'no attack was stored')],
                          ids=lambda v: f'teacher-A2-{v}' if isinstance(v, str) else '')

@@ -151,6 +151,16 @@ def test_a_verdict_of_an_object():
     assert f.curve_figure(c).foot==['✓ c: 3 checks passed']
     assert 'no checks ran' in f.curve_figure({'a':failing()}).foot[0]
 
+@pytest.mark.parametrize('found,says', [(['pass','warn','pass'], '2 checks passed, 1 to look at'), (['pass']*3, '3 checks passed'), (['warn']*2, '0 checks passed, 2 to look at'), (['pass','skip'], '1 checks passed')])
+def test_what_is_to_be_looked_at_is_not_hidden(found, says):
+    assert f.checked(dict(verdicts=[dict(name=str(i), status=s) for i,s in enumerate(found)]))==('✓',says)
+
+def test_a_run_without_a_term_takes_nobodys_place_in_the_legend():
+    "Each run is named once, though the first panel knows only one of them"
+    runs = dict(SimCLR=[dict(epoch=e, loss=1., contrast=1.) for e in (1,2)], ACL=[dict(epoch=e, loss=1., adv=1.) for e in (1,2)], DeACL=[dict(epoch=e, loss=1.) for e in (1,2)])
+    lines = as_plotly(f.history_figure(runs))['data']
+    assert sorted(t['name'] for t in lines if t['showlegend'])==['ACL','DeACL','SimCLR'] and all(len(t['x']) for t in lines)
+
 def test_robust_accuracy_has_n_and_an_error():
     fig = f.tradeoff_figure({'a':dict(SA=[.9], RA=[.5], n=100, eps=8)})
     assert np.allclose(fig.data[0].error_y.array, [.05]) and '8/255' in fig.layout.yaxis.title.text and '100 images' in fig.foot[-1]

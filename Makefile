@@ -45,7 +45,7 @@ demo: setup
 	$(V)/bin/robustfm demo $(ARGS)
 
 lab: setup
-	$(V)/bin/jupyter lab nbs/tutorials
+	$(V)/bin/jupyter lab nbs/tutorials $(ARGS)
 
 # one thread a worker: N workers with a thread a core each would wait for one another; a browser has the machine to itself
 test: setup

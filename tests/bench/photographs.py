@@ -27,6 +27,7 @@ from robustfm.methods.rocl import RoCL
 from robustfm.models import Encoder,projector,small
 from robustfm.objective import SimCLR
 from robustfm.runs import open_run,pretrain
+from robustfm.tools import replacing
 
 setting = dict(network='small(width=32)', images=50_000, epochs=12, bs=128, lr=1e-3, opt='adam', attack='PGD, Linf 8/255, 3 steps of 4/255', classifier="finetune(mode='slf')")
 pgd  = PGD(Linf(8/255), alpha=4/255, steps=3)
@@ -102,10 +103,7 @@ def slim(run, n=1000, d=24):
         run.write_embeddings(epoch, **smaller)
 
 def write(path, o):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_suffix('.tmp')
-    new.write_text(json.dumps(o, indent=1, ensure_ascii=False)+'\n', encoding='utf-8')
-    new.replace(path)
+    with replacing(path) as new: new.write_text(json.dumps(o, indent=1, ensure_ascii=False)+'\n', encoding='utf-8')
 
 def table(rows):
     "Mean and standard deviation over seeds, in %"

@@ -6,7 +6,7 @@
 __all__ = ['on_digits', 'on_cifar10', 'on_t4', 'checkers', 'budget', 'Prediction', 'predict', 'reveal',
            'Wrong', 'need', 'close_to', 'tensor_of', 'number_of', 'slip', 'compare', 'counts',
            'learns', 'Exercise', 'checker', 'exercise', 'check', 'demonstrate', 'stored',
-           'progress']
+           'over_seeds', 'progress']
 
 # %% ../../nbs/41_course.ipynb #e26d11d0
 import html,inspect,json,math,os,re,traceback
@@ -465,6 +465,16 @@ def stored(
           f'{html.escape(said)}</span>',
           f'Stored result {name}, not computed here. {said}')
     return data
+
+def over_seeds(
+    chapter:int, # whose numbers were kept, under several seeds
+    **now        # the numbers of this run
+):               # {name: (mean, standard deviation, seeds)}; of `now` alone where none are stored
+    "What a chapter's numbers are under other seeds: no answer hangs on the one that a reader sees"
+    kept = [r['numbers'] for r in stored('chapter_seeds')['runs'] if r['chapter']==chapter]
+    kept = [k for k in kept if set(now)<=set(k)] or [now]
+    values = {k:torch.tensor([r[k] for r in kept], dtype=torch.float64) for k in now}
+    return {k:(float(v.mean()),float(v.std()) if len(v)>1 else 0.,len(v)) for k,v in values.items()}
 
 # %% ../../nbs/41_course.ipynb #be1e21c5
 def _load(file):

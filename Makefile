@@ -35,6 +35,7 @@ help:
 	@echo "make test-latest  the same against the newest release of every dependency"
 	@echo "make export       notebooks -> robustfm/, README.md;   make notebooks stores their outputs anew"
 	@echo "make docs         the pages, in _docs/;   make bench   the benchmarks"
+	@echo "make release      wheel and source in dist/, tried in empty environments"
 
 setup: $(V)/.ready
 $(V)/.ready: $(IN) constraints.txt
@@ -87,8 +88,12 @@ constraints: setup
 	UV_FIND_LINKS= $(V)/bin/uv pip compile -q --universal --python-version 3.10 --extra dev --extra docs $(if $(NEW),--upgrade) --no-annotate \
 	  --custom-compile-command 'make constraints' pyproject.toml -o constraints.txt
 
+# built, and tried in empty environments of the oldest and the newest Python; nothing is uploaded
+release: setup
+	$(V)/bin/python tests/release.py $(ARGS)
+
 clean:
 	rm -rf build dist _proc _docs *.egg-info .pytest_cache
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
 
-.PHONY: help setup demo lab test browser pictures fast test-latest bench export notebooks docs constraints clean
+.PHONY: help setup demo lab test browser pictures fast test-latest bench export notebooks docs constraints release clean

@@ -24,6 +24,11 @@ from .methods.ainfonce import *
 from .methods.deacl import *
 from .methods.rocl import *
 from .methods.rcs import *
+from .methods.fare import *
+from .methods.simclip import *
+from .methods.profeat import *
+from .methods.taro import *
+from .methods.lore import *
 from .recipes import *
 from .train import *
 from .runs import *
@@ -31,6 +36,7 @@ from .finetuning import *
 from .searches import *
 from .verdicts import *
 from .evaluation import *
+from .foundation import *
 from .zoo import *
 from .probes import *
 from .corruptions import *
@@ -49,6 +55,7 @@ __all__ = '''
     PGD Linf L2 L1 fgsm nt_xent rows kl cos
     Objective SimCLR ACL AIR sir air released_kl DynACL strength_at weight_at
     AdvCL pseudo_labels high_frequency AInfoNCE a_infonce Asymmetric DeACL RoCL
+    FARE LORE robustify
     RCS Random divergence step_cost counted forecast ledger speedup
     pretrain steps optimizer open_run finetune semi_supervised lp_aft SLF ALF AFF
     Classifier accuracy select_model

@@ -43,7 +43,7 @@ def step_cost(
 )->float:      # forward passes of one image, for each image of the batch
     "What one training step costs, attack and backward pass included"
     o = deepcopy(objective).train()               # no statistic, gradient or mode of `objective` changes
-    step = _flops(lambda: o(x, y)[0].backward())
+    step = _flops(lambda: [o(x, y)[0].backward() for o.descent in range(o.descents)])
     with evaluating(o), torch.no_grad(): return step/_flops(lambda: o.net(x))
 
 # %% ../nbs/101_costs.ipynb #a15650d3
@@ -63,8 +63,10 @@ def _step(objective, x, y):
     ps = [p for p in objective.parameters() if p.requires_grad]
     with evaluating(objective), counted(objective) as spent, torch.enable_grad():
         began = time.perf_counter()
-        gs = torch.autograd.grad(sum(objective.terms(x, y).values()), ps, allow_unused=True)
+        for objective.descent in range(objective.descents):
+            gs = torch.autograd.grad(sum(objective.terms(x, y).values()), ps, allow_unused=True)
         float(next(g for g in gs if g is not None).sum())                   # waits for the device
+        objective.descent = 0
     return (time.perf_counter()-began)/len(x),spent[0]/len(x)
 
 def _selection(rcs, x, y):
@@ -79,18 +81,29 @@ def _hours(s): return f'{s:.0f} s' if s<100 else f'{s/60:.0f} min' if s<6000 els
 
 # %% ../nbs/101_costs.ipynb #7477acf7
 def forecast(
-    rcs,        # `RCS`
+    batches,    # `RCS`; or another source with `images`, and the objective
     epochs:int, # of the run
     n=8,        # images on which a step is timed
+    objective=None,# that is trained; that of `RCS` if None
 )->dict:        # F a step, epochs a selection, seconds, bytes of the table, …; 'says' is a sentence
     "What a run will cost, before it starts"
-    o,N = rcs.objective,len(rcs.images)
+    o,images = objective or batches.objective,batches.images
     device = device_of(o.net)
-    x,y = to_float(rcs.images.x[:n]).to(device),rcs.images.y[:n].to(device)
+    x,y = to_float(images.x[:n]).to(device),images.y[:n].to(device)
     with seeded(('forecast',), device):
         _step(o, x, y)                                                      # the first one wakes the device
         seconds,step = _step(o, x, y)
-        choice = _selection(rcs, x, y)/(step*N)
+        if hasattr(batches, 'rd_steps'): return _chosen(batches, epochs, x, y, seconds, step)
+    share = 1/speedup(epochs, batches.warmup, batches.fraction, c=0) if hasattr(batches, 'fraction') else 1.
+    took  = seconds*len(images)*epochs*share
+    says  = (f"A step costs {step:.0f} F an image; {epochs} epochs of {len(images):,} images "
+             f"will take about {_hours(took)}")
+    return dict(step=step, seconds=took, says=says)
+
+def _chosen(rcs, epochs, x, y, seconds, step):
+    "The same where RCS selects"
+    N = len(rcs.images)
+    choice = _selection(rcs, x, y)/(step*N)
     full,choices = seconds*N*epochs,math.ceil(max(epochs-rcs.warmup, 0)/rcs.every)
     fast,chance  = (speedup(epochs, rcs.warmup, rcs.fraction, rcs.every, c) for c in (choice,0))
     says = (f"A step costs {step:.0f} F an image, a selection {choice:.2f} epochs; there will be {choices}. "

@@ -26,6 +26,9 @@ class Objective(nn.Module):
     progress = 0.          # of the training, 0 → 1: set by the loop before each step
     side_by_side = False   # do all terms go through losses signed with @rows?
     attack_mode = 'eval'   # norms in an attack: running statistics; 'train': the batch's, which move them
+    descents = 1           # optimizer steps on each batch: an attack may serve several
+    descent  = 0           # which of them this is: set by the loop
+    from_trained = False   # does it begin with an encoder that was trained without attacks?
     name = ''              # in `methods`
 
     def __init_subclass__(cls, name=None, look=None, cost=None, **kw):
@@ -65,13 +68,18 @@ class Objective(nn.Module):
         modes  = evaluating(self) if self.attack_mode=='eval' else nullcontext()
         with modes, frozen(self): return self.attack(larger, *xs)
 
+    def ascending(self):
+        "Parameters in which the loss is climbed, such as multipliers of a constraint; their learning rate"
+        return [],0.
+
     def stepped(self): "Called after each optimizer step: the place for a momentum encoder"
 
     def forward(self, x, y=None):
         "The loss, and its terms detached"
         if len(x)<2: raise ValueError("a batch of one image has nothing to be contrasted with: use 2 or more")
         with gathering(): terms = self.terms(x, y)
-        return sum(terms.values()),{k:v.detach() for k,v in terms.items()}
+        beside = getattr(self, '_beside', {})     # numbers worth a record that are no part of the loss
+        return sum(terms.values()),{k:v.detach() for k,v in (terms|beside).items()}
 
 # %% ../nbs/100_objective.ipynb #e8f5cf6d
 class SimCLR(Objective, look='#000000', cost=lambda k=0: 6):

@@ -245,7 +245,7 @@ def describe(
 ):    # dict that JSON can hold, the same in every process
     "Settings of an object by name"
     if isinstance(o, Encoder): return o.spec
-    skipped = 'training','progress','epoch'
+    skipped = 'training','progress','epoch','descent'
     fields  = {**vars(o), **getattr(o, '_modules', {})}
     kept    = {k:v for k,v in fields.items() if not (k.startswith('_') or k in skipped or torch.is_tensor(v))}
     return dict(name=type(o).__name__, **{k:_plain(v) for k,v in kept.items()})
@@ -420,7 +420,7 @@ class _Session:
         self.running = now if self.running is None else self.running+now     # stays on the device
         end = s.i==s.n-1
         self.bar.update(s.epoch+(s.i+1)/s.n-self.bar.n)
-        if end or s.i%10==9: self._check(s)
+        if end or s.i%10==9 or s.step<10: self._check(s)      # most that diverge do so at once
         stop = self._epoch(s) if end else False
         if stop: self.history.stopped = 'show'
         if self.asked: self.history.stopped = self.asked[-1]
@@ -544,18 +544,23 @@ def pretrain(
     save_every=60., # seconds between checkpoints
     weight_decay=None,# the optimizer's usual one if None
     embed=None,     # (images, every): keep their embeddings each so many epochs, in the run folder
+    clip=None,      # largest norm of a gradient; None: as it is
+    layer_decay=None,# see `optimizer`
 )->History:         # one record an epoch; `.stopped` says what ended it early
     "Train an objective, with progress, a run folder, and nothing lost when interrupted"
     folder,batches,acc = _folder(run, checkpoint),_source(batches),engine(precision)
     name   = opt if isinstance(opt, str) else plainly(opt)
     given  = {} if weight_decay is None else dict(weight_decay=float(weight_decay))
+    given |= dict(layer_decay=layer_decay) if layer_decay else {}
     opt    = optimizer(objective.to(acc.device), opt, _number(lr), **given)
+    if clip: given['clip'] = float(clip)
     peak   = float(opt.param_groups[0]['lr'] if lr is None else lr)
     config = _settings(objective, batches, epochs=whole(epochs=epochs), lr=peak, opt=name, warmup=warmup,
                        precision=acc.mixed_precision, seed=seed, processes=acc.num_processes, **given)
     rates   = warmup_cosine(peak, config['epochs'], warmup)
     session = _Session(folder, objective, batches, opt, acc, config, show, save_every, embed)
     with _own_numbers(acc.device), _compiling(objective, compile), session:
-        for s in steps(objective, batches, opt, config['epochs'], rates, acc, session.at, config['seed']):
+        at,seed = session.at,config['seed']
+        for s in steps(objective, batches, opt, config['epochs'], rates, acc, at, seed, clip):
             if session.record(s): break
     return session.finish()

@@ -7,7 +7,7 @@ __all__ = ['learning_rates', 'LARS', 'warmup_cosine', 'optimizer', 'Step', 'engi
            'distributed', 'compiled', 'steps']
 
 # %% ../nbs/200_train.ipynb #83f1518f
-import math,os,warnings
+import math,os,re,warnings
 from contextlib import contextmanager,nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -35,8 +35,9 @@ class LARS(torch.optim.Optimizer):
             if not ps: continue
             for p in ps: self.state[p].setdefault('velocity', torch.zeros_like(p))
             vs = [self.state[p]['velocity'] for p in ps]
-            ds = torch._foreach_add([p.grad for p in ps], ps, alpha=g['weight_decay'])
-            w,n = (torch.stack(torch._foreach_norm(o)) for o in (ps,[p.grad for p in ps]))
+            gs = [-p.grad if g.get('maximize') else p.grad for p in ps]
+            ds = torch._foreach_add(gs, ps, alpha=g['weight_decay'])
+            w,n = (torch.stack(torch._foreach_norm(o)) for o in (ps,gs))
             lam = torch.where((w<1e-15)|(n<1e-15), 1., g['trust']*w/(n+g['weight_decay']*w))
             torch._foreach_mul_(ds, list((g['lr']*lam).unbind()))
             torch._foreach_mul_(vs, g['momentum'])
@@ -69,15 +70,37 @@ def optimizer(
     model,      # whose trainable parameters
     opt='lars', # 'lars' | 'sgd' | 'adam' | 'adamw', or an optimizer, which is returned as it is
     lr=None,    # the usual one of each if None
+    layer_decay=None, # factor on the rate from each layer to the one before it; None: one rate for all
     **kw        # of the optimizer, such as weight_decay
 ):
-    "An optimizer by name, with the papers' settings"
-    if not isinstance(opt, str): return opt
+    "An optimizer by name, with the papers' settings; what an objective climbs in is a group of its own"
+    climbed,rate = model.ascending() if hasattr(model, 'ascending') else ([],0.)
+    if not isinstance(opt, str): return _climbing(opt, climbed)
     if opt not in _optimizers:
         names = ', '.join(_optimizers)
         raise ValueError(f"opt={opt!r} is unknown: choose one of {names}, or pass an optimizer")
-    with turn: trained = [p for p in model.parameters() if p.requires_grad]  # not while an attack froze them
-    return _optimizers[opt](trained, lr=lr or learning_rates[opt], **kw)
+    apart = set(climbed)
+    with turn:  # not while an attack froze them
+        trained = [p for p in model.parameters() if p.requires_grad and p not in apart]
+    groups = _by_layer(model, trained, layer_decay) if layer_decay else [dict(params=trained)]
+    if climbed: groups.append(dict(params=list(climbed), lr=rate, maximize=True, weight_decay=0.))
+    return _optimizers[opt](groups, lr=lr or learning_rates[opt], **kw)
+
+def _by_layer(model, params, decay):
+    "Groups of parameters, the last layers first; each has a `share` in the learning rate"
+    own,layers = set(params),{}
+    for name,p in model.named_parameters():
+        module = name.rpartition('.')[0]
+        layer  = re.match(r'(?:[^.\d]+\.)*[^.\d]*\d*', module)[0]        # up to the first number: f.blocks.3
+        if p in own: layers.setdefault(layer, []).append(p)
+    return [dict(params=ps, share=decay**i) for i,ps in enumerate(reversed(layers.values()))]
+
+def _climbing(opt, climbed):
+    "One's own optimizer, if it climbs where the objective climbs"
+    up = {p for g in opt.param_groups if g.get('maximize') for p in g['params']}
+    if not set(climbed)-up: return opt
+    raise ValueError("this objective climbs in some of its parameters: give them to your optimizer as a "
+                     "group with maximize=True, or name one: opt='adamw'")
 
 # %% ../nbs/200_train.ipynb #5d65b558
 @dataclass
@@ -182,8 +205,8 @@ def _out_of_memory(e): return isinstance(e, torch.OutOfMemoryError) or "can't al
 
 class _Trainer:
     "What takes a step: the objective on its device and in its precision, with its optimizer"
-    def __init__(self, objective, opt, acc):
-        self.objective,self.acc,self.warm = objective,acc,False
+    def __init__(self, objective, opt, acc, clip=None):
+        self.objective,self.acc,self.clip,self.warm = objective,acc,clip,False
         self.half = dict(bf16=torch.bfloat16, fp16=torch.float16).get(acc.mixed_precision)
         layout    = dict(memory_format=torch.channels_last) if self.half else {}  # what its units want
         objective.to(acc.device, **layout).train()
@@ -203,18 +226,26 @@ class _Trainer:
         else: return loss.detach(),terms
 
     def step(self, x, y, rate=None):
-        "Loss and terms of a batch, and a step of the optimizer"
+        "Loss and terms of a batch, and a step of the optimizer: several, where the objective wants them"
+        down = [g for g in self.opt.param_groups if not g.get('maximize')]
         if rate is not None:
-            for g in self.opt.param_groups: g['lr'] = rate
+            for g in down: g['lr'] = rate*g.get('share', 1)
         x,y = (o.to(self.acc.device, non_blocking=True) for o in (x,y))
-        with torch.compiler.set_stance('eager_on_recompile') if self.warm else nullcontext():
-            found = self.backward(x, y)
-        if not found: self._too_large(x, y)
-        self.warm = True
-        self.scaler.step(self.opt)
-        self.scaler.update()
-        self.objective.stepped()
+        for self.objective.descent in range(getattr(self.objective, 'descents', 1)):
+            with torch.compiler.set_stance('eager_on_recompile') if self.warm else nullcontext():
+                found = self.backward(x, y)
+            if not found: self._too_large(x, y)
+            self.warm = True
+            if self.clip: self._clip(down)
+            self.scaler.step(self.opt)
+            self.scaler.update()
+            self.objective.stepped()
+        self.objective.descent = 0
         return found
+
+    def _clip(self, groups):
+        self.scaler.unscale_(self.opt)
+        torch.nn.utils.clip_grad_norm_([p for g in groups for p in g['params']], self.clip)
 
     def _too_large(self, x, y):
         "Say which half, quarter, … of a batch fits, by trying"
@@ -233,11 +264,12 @@ def steps(
     accelerator=None,# see `engine`
     at=(0,0,0),      # epoch, step within it and step in all to go on from
     seed=None,       # with the step and the process it decides what is drawn; None: nobody seeds
-):                   # yields a `Step` after each step
+    clip=None,       # largest norm of a gradient; None: as it is
+):                   # yields a `Step` after each batch
     "The training loop"
     acc = accelerator or engine()
     with turn:
-        trainer,batches,(first,skip,k) = _Trainer(objective, opt, acc),_part(batches, acc),at
+        trainer,batches,(first,skip,k) = _Trainer(objective, opt, acc, clip),_part(batches, acc),at
         _seed(seed, acc, k)
         for e in range(first, epochs):
             if hasattr(batches, 'set_epoch'): batches.set_epoch(e)

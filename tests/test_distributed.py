@@ -20,11 +20,13 @@ from robustfm.methods.ainfonce import AdaptiveDegree,AInfoNCE,Asymmetric
 from robustfm.methods.air import AIR
 from robustfm.methods.deacl import DeACL
 from robustfm.methods.dynacl import DynACL
+from robustfm.methods.fare import FARE
+from robustfm.methods.lore import LORE
 from robustfm.methods.rcs import RCS
 from robustfm.methods.rocl import RoCL
 from robustfm.models import DualBN,Encoder,tiny
 from robustfm.objective import SimCLR
-from robustfm.train import GlobalBatchNorm,distributed,engine,steps
+from robustfm.train import GlobalBatchNorm,distributed,engine,optimizer,steps
 from robustfm.runs import load_state,open_run,pretrain,save_state
 
 class turns:
@@ -47,6 +49,8 @@ methods = dict(
     ainfonce=lambda: AInfoNCE(net(*dual,'pseudo'), turns(), pgd, asym=Asymmetric(tau_plus=.1), adaptive=AdaptiveDegree(), ks=(10,), weak=turns()),
     deacl=lambda: DeACL(net('clean'), net('clean').eval(), turns(), pgd),
     rocl=lambda: RoCL(net('clean'), turns(), pgd),
+    fare=lambda: FARE(net('clean'), turns(), pgd, net('clean')),
+    lore=lambda: LORE(net('clean'), turns(), pgd, net('clean'), descents=2),     # and climbs in a second group of parameters
 )
 
 def double(objective):
@@ -57,7 +61,7 @@ def double(objective):
 def trained(objective, batches, acc, epochs=1):
     "Losses of each step, gradients of the first, everything else after the last"
     out = dict(loss=[], grad={})
-    for s in steps(objective, batches, torch.optim.SGD([p for p in objective.parameters() if p.requires_grad], .1, momentum=.9), epochs, accelerator=acc):
+    for s in steps(objective, batches, optimizer(objective, 'sgd', .1), epochs, accelerator=acc):
         out['loss'].append(acc.reduce(s.loss.double(), 'mean'))
         if s.step==0: out['grad'] = {k:p.grad.clone() for k,p in objective.named_parameters() if p.grad is not None}
     return out | dict(state={k:v.clone() for k,v in objective.state_dict().items()})

@@ -45,7 +45,7 @@ class Teacher(nn.Module):
 # %% ../../nbs/107_deacl.ipynb #5d196d75
 class DeACL(Objective, look='#71085C', cost=lambda k: 2*k+7):
     "Distil a standard teacher into a robust student: stay near the teacher, and near yourself under attack"
-    side_by_side = True
+    side_by_side,from_trained = True,True
     def __init__(self,
         net,          # the student, an `Encoder`; published: it starts as the teacher, so pass that twice
         teacher,      # `Encoder`, `Teacher`, or any network images → (N,d); it is copied, and never trained

@@ -162,18 +162,25 @@ class Probe:
         distance='kl',           # a name in `distances`
         bn_pair=('clean','adv'), # branches of images and of adversaries
         bs=512,                  # images at a time, and the sets that 'ot' compares
+        reference=None,          # network that says where clean images lie; None: that of the head
     ):
         branches = getattr(head.net, 'branches', None) or (head.net.bn,)
         self.bn,self.adv = branches*2 if len(branches)==1 else bn_pair
         self.d  = distances[one_of(distances, distance=distance)]
         self.xs = x.split(bs)
         self.head,self.attack = head,attack
-        with torch.no_grad(): self.clean = [head.net.features(x, self.bn).float() for x in self.xs]
+        self.fixed = reference is not None
+        f = (reference if self.fixed else head.net).features
+        with torch.no_grad(): self.clean = [f(x, self.bn).float() for x in self.xs]
+
+    def place(self, h):
+        "Where clean images lie: behind the head, or where the reference has them"
+        return h if self.fixed else self.head(h, self.bn)
 
     def find(self):
         "Attack at the present head; `found` keeps the representations of the adversaries"
         with frozen(self.head.net), torch.no_grad():
-            zs = [self.head(h, self.bn).float() for h in self.clean]
+            zs = [self.place(h).float() for h in self.clean]
             self.found = [self._worst(x, z) for x,z in zip(self.xs, zs)]
         return self
 
@@ -184,7 +191,7 @@ class Probe:
 
     def value(self):
         "The divergence, a scalar: mean over images"
-        def of(a, h): return self.d(self.head(a, self.adv), self.head(h, self.bn)).mean()*len(h)
+        def of(a, h): return self.d(self.head(a, self.adv), self.place(h)).mean()*len(h)
         with torch.autocast(self.head.device.type, enabled=False):
             return sum(of(a, h) for a,h in zip(self.found, self.clean))/sum(map(len, self.xs))
 
@@ -513,8 +520,10 @@ class RCS(Coreset):
         params='projector',  # see `Head`
         at_once=None,        # images in one forward; None: 512, on a CPU 64 of 32×32
         precision='fp32',    # of the attacks: 'fp32' | 'bf16'
+        against=None,        # 'teacher': clean images lie where the objective's teacher has them
     ):
         super().__init__(train, fraction, warmup, every, bs, seed)
+        self.against = one_of((None,'teacher'), against=against)
         self.mode,self.params = one_of(('fast','faithful','released'), mode=mode),params
         self.distance  = one_of(distances, distance=distance)
         self.precision = one_of(('fp32','bf16'), precision=precision)
@@ -526,6 +535,9 @@ class RCS(Coreset):
 
     def _check(self):
         Head(self.objective.net, self.params)
+        if self.against and (self.params!='features' or not hasattr(self.objective, 'teacher')):
+            raise ValueError("against='teacher' compares representations with those of a teacher: it needs "
+                             "params='features' and an objective that has one, such as FARE or DeACL")
         if not self.fraction<=self.pool<=1:
             raise ValueError(f"pool={self.pool} must be between the fraction {self.fraction} and 1")
         if 2*len(self.valid)<self.bs:
@@ -606,7 +618,8 @@ class RCS(Coreset):
         attack = PGD(ball, 1.25*ball.eps/self.rd_steps, self.rd_steps)
         bs = self.bs if 'ot' in self.distance else self.at_once or _at_once(head.device, self.valid)
         with _half(head.device, self.precision):
-            return Probe(head, x, attack, self.distance, self.bn_pair, bs).find()
+            teacher = self.objective.teacher if self.against else None
+            return Probe(head, x, attack, self.distance, self.bn_pair, bs, teacher).find()
 
     @property
     def _step(self): return self.eta*(2 if self.mode=='released' else 1) # the released step is written twice

@@ -28,7 +28,7 @@ from robustfm.runs import open_run
 from robustfm.tools import replacing
 
 K,radii = 5,(1,2,4)
-setting = dict(images=50_000, epochs=4, bs=128, lr=1e-3, opt='adamw', eps='4/255', attack=f'PGD, {K} steps of ε/4', test=2000, fraction=.2, every=2)
+setting = dict(images=50_000, epochs=4, bs=128, lr=2e-3, opt='adamw', eps='4/255', attack=f'PGD, {K} steps of ε/4', test=2000, fraction=.2, every=2)
 def price(method): return methods[method].cost(K, 1) if method=='lore' else methods[method].cost(K)
 def views(method): return {} if method=='profeat' else dict(augment=crop_flip())      # ProFeAT's student has stronger ones of its own
 def part(share): return dict(kind='random', fraction=share, every=1, refresh='refreshed')
@@ -49,7 +49,7 @@ def mended(arm, net, train, run, s, rows, seed, precision):
     method = arm.split('-')[0]
     more = dict(descents=1) if method=='lore' else {}                              # one update for each attack, as the others
     new = robustify(net, train, method, 4/255, s['epochs'], s['bs'], s['lr'], K, coreset(arm, s, rows), run, opt=s['opt'], warmup=.1, seed=seed,
-                    precision=precision, **views(method), **more)
+                    precision=precision, show=sys.stdout.isatty(), **views(method), **more)
     r = open_run(run)
     if arm=='fare-rcs': return new,sum(o['units'] for o in r.selections)+price('fare')*round(s['fraction']*s['images'])*s['epochs']
     share = (coreset(arm, s, rows) or dict(fraction=1))['fraction']

@@ -39,7 +39,7 @@ def demo(
     data: str = typer.Option('digits', help='digits | cifar10'),
     root: Optional[Path] = _path(help='folder of the data set'),
     methods: Optional[str] = typer.Option(None, help='some of SimCLR,ACL,ACL-AIR,DynACL-AIR,DeACL'),
-    network: str = typer.Option('tiny', help='tiny | resnet18'),
+    network: Optional[str] = typer.Option(None, help='tiny | small | resnet18: not the one of the data'),
     epochs: Optional[int] = None,
     images: Optional[int] = typer.Option(None, help='use only so many training images'),
     seed: int = 0,
@@ -47,8 +47,7 @@ def demo(
     "Pre-train on real images, attack, and write a report: about a minute"
     from robustfm import demonstration as room
     from robustfm.tools import one_of
-    one_of(room.demo_networks, network=network)
-    net = None if network=='tiny' else room.demo_networks[network]()
+    net = network and room.demo_networks[one_of(room.demo_networks, network=network)]()
     d = room.demo(data, root, methods and methods.split(','), epochs, images, net, out, seed)
     print(f'\n{d}\n\n{d.seconds:.0f} s in all; open {out} in a browser')
 

@@ -373,7 +373,7 @@ def photos(
     "The photographs that foolbox's wheel carries"
     found = find_spec('foolbox')
     if found is None or not found.origin:
-        raise ModuleNotFoundError("photos are a part of foolbox: pip install robustfm[photos]")
+        raise ModuleNotFoundError("photos are a part of foolbox: pip install foolbox")
     folder = Path(found.origin).parent/'data'
     from torchvision.models import ResNet18_Weights
     names = ResNet18_Weights.IMAGENET1K_V1.meta['categories']

@@ -4,18 +4,18 @@
 
 # %% auto #0
 __all__ = ['both', 'demo_methods', 'demo_coresets', 'demo_arms', 'demo_settings', 'demo_networks',
-           'equal_part', 'DemoSetting', 'Demo', 'check_writable', 'demo', 'demo_report']
+           'photograph_radii', 'equal_part', 'DemoSetting', 'Demo', 'check_writable', 'card_curve',
+           'card_verdict', 'telling', 'attacked_photograph', 'photographs', 'demo', 'demo_report']
 
 # %% ../nbs/34_demonstration.ipynb #16cf43a6
 import html,tempfile,time
 from copy import deepcopy
 from dataclasses import dataclass,field
-from functools import partial
 import torch
 from .attacks import Linf,PGD
 from .augment import views
 from .data import Batches
-from .datasets import cifar10,digits
+from .datasets import cifar10,digits,photos
 from .evaluation import robustness_curve
 from .figures import attack_figure,checked,curve_figure,history_figure,to_html,views_figure
 from .finetuning import finetune
@@ -24,10 +24,11 @@ from .methods.air import AIR
 from .methods.deacl import DeACL
 from .methods.dynacl import DynACL
 from .methods.rcs import RCS,Random
-from .models import Encoder,resnet18,tiny
+from .models import Encoder,resnet18,small,tiny
 from .objective import SimCLR
 from .probes import attacked
 from .runs import pretrain
+from .zoo import pretrained
 from .tools import Table,expanded,one_of,replacing,seeded,to_float
 
 # %% ../nbs/34_demonstration.ipynb #b17ec235
@@ -83,10 +84,10 @@ def _cifar10(root):
 demo_settings = dict(
     digits=DemoSetting(_digits, tiny, dict(flip=0., scale=(.3,1.), p_jitter=0.),
                        PGD(Linf(.15), alpha=.075, steps=3), (.075,.15), (0,8,19.125,28,38.25,51,64)),
-    cifar10=DemoSetting(_cifar10, partial(tiny, 3, 32), {}, PGD(Linf(8/255), alpha=4/255, steps=3),
-                        (4/255,8/255), (0,1,2,4,8,12,16), 256, 20, 2e-3),
+    cifar10=DemoSetting(_cifar10, small, {}, PGD(Linf(8/255), alpha=4/255, steps=3),
+                        (4/255,8/255), (0,1,2,4,8,12,16), 128, 12, 1e-3),
 )
-demo_networks = dict(tiny=tiny, resnet18=resnet18)
+demo_networks = dict(tiny=tiny, small=small, resnet18=resnet18)
 
 # %% ../nbs/34_demonstration.ipynb #b2c04cfd
 @dataclass
@@ -201,6 +202,76 @@ class _Bench:
 
 def _radius(e): return f'ε={e:g}' if e>.05 else f'ε={e*255:g}/255'
 
+# %% ../nbs/34_demonstration.ipynb #3f7f9bb3
+photograph_radii = 0,1,2,4,8   # of 255
+
+def card_curve(
+    card:dict # of a classifier of `pretrained`
+):            # a curve as `curve_figure` takes it
+    "Accuracy against the radius, as it was measured for a card"
+    e  = card['evaluation']
+    at = ['clean',*(f'pgd20_{r}' for r in photograph_radii[1:])]
+    se = [e[f'{k}_se'] for k in at]
+    return dict(eps=list(photograph_radii), accuracy=[e[k] for k in at], se=se, n=e['n'])
+
+def card_verdict(card):
+    "What the checks of a card's numbers found, in a sentence"
+    doubts = card['evaluation']['doubts']
+    return f'– {doubts[0]}' if doubts else '✓ no check had a doubt'
+
+def telling(
+    clfs,   # {name: classifier}; the last is expected to hold out longest
+    images, # `Images`
+    seed=0,
+)->int:
+    "The image that all know and that the first loses longest before the last does"
+    x,y = to_float(images.x),images.y
+    def right(clf, r): return attacked(clf, x, y, PGD(Linf(r/255), steps=20))['pa'].argmax(1)==y
+    with seeded(seed):
+        kept = torch.stack([torch.stack([right(c, r) for c in clfs.values()]) for r in photograph_radii])
+    first,*_,last = kept.sum(0)                             # radii that each survives
+    return int((kept[0].all(0)*(1+last-first)).argmax())
+
+def attacked_photograph(
+    clfs,   # {name: classifier}
+    image,  # (C,H,W), uint8 or in [0,1]
+    y,      # its class
+    classes,# names
+    seed=0,
+)->dict:    # {'ε = 1/255': figure}
+    "One photograph under a growing attack on each classifier"
+    x,y,figures = to_float(image)[None],torch.tensor([int(y)]),{}
+    for r in photograph_radii:
+        with seeded(seed): found = [attacked(c, x, y, PGD(Linf(r/255), steps=20)) for c in clfs.values()]
+        a,p,pa = (torch.cat([f[k] for f in found]) for k in ('a','p','pa'))
+        figures[f'ε = {r}/255'] = attack_figure(x[0], a, p, pa, classes, y[0], list(clfs), top=4)
+    return figures
+
+def photographs(
+    pair=('simclr','acl'), # of `pretrained`
+    folder=None,           # where to look for them
+)->list:                   # parts of a page, see `to_html`; none where there is no such encoder
+    "Two encoders that came with the package: a photograph attacked, and accuracy against the radius"
+    try: clfs = {_spelt[m]:pretrained(m, folder=folder) for m in pair}
+    except FileNotFoundError: return []
+    curves = {k:card_curve(c.card) for k,c in clfs.items()}
+    notes  = {k:card_verdict(c.card) for k,c in clfs.items()}
+    curve  = curve_figure(curves, .1, notes, 'CIFAR-10, accuracy under attack')
+    try: shown = [_one_photograph(clfs, photos()[0]),_shown['photograph']]
+    except ModuleNotFoundError as e: shown = [f'To see one attacked: {e}.']
+    return ['# A photograph, attacked', *shown, curve, _shown['photographs']]
+
+def _one_photograph(clfs, images):
+    i = telling(clfs, images)
+    return attacked_photograph(clfs, images.x[i], images.y[i], images.classes)
+
+_spelt = dict(simclr='SimCLR', acl='ACL')
+_shown = dict(
+    photograph='One that both know and on which they differ early. PGD-20 attacks each network by itself; '
+               'what is added is shown stronger than it is.',
+    photographs='Small networks, pre-trained without labels on 50,000 photographs; linear classifiers on '
+                'their frozen features; PGD-20 on all test images; one seed.')
+
 # %% ../nbs/34_demonstration.ipynb #34a8c7fc
 def demo(
     data='digits',   # 'digits' | 'cifar10'
@@ -208,7 +279,7 @@ def demo(
     names=None,      # of `demo_methods` and the coreset arms; `demo_arms` if None
     epochs=None,     # of each pre-training
     images=None,     # train on so many, test on at most 1,000 of CIFAR-10; without a GPU 5,000 of it
-    network=None,    # a backbone in place of `tiny`, such as resnet18()
+    network=None,    # a backbone in place of the setting's, such as resnet18()
     out=None,        # HTML report to write
     seed=0,
     show=True,       # progress bar with time left
@@ -277,6 +348,7 @@ def demo_report(d, out, data, n, epochs, seed):
         about, curve_figure({c.name:c for c in d.curves}, chance=1/len(d.test.classes)), _said['curve'],
         '# Accuracy', d.rows, _said['table'], '# '+_summary(d.curves), _doubts(d.curves), _said['checks'],
         '# One image, attacked', _attack_picture(d, pair, max(s.radii), seed), _said['attack'],
+        *photographs(),
         '# What they were trained on', views_figure(x, *seen), _said['views'],
         '# The named terms of each loss', history_figure(d.histories), _said['terms'],
         f'Made in {d.seconds:.0f} seconds by: robustfm demo --data {data} --epochs {epochs} --seed {seed}.',

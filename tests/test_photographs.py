@@ -1,9 +1,11 @@
 "The trainings on photographs, rehearsed: arm by arm, packed, resumed, refused where settings differ"
 import sys
 from pathlib import Path
-import pytest
+import numpy as np, pytest
+from house import root,tutorials
 sys.path.insert(0, str(Path(__file__).resolve().parent/'bench'))
 import photographs
+from robustfm.datasets import cifar10,photos
 from robustfm.runs import open_run
 from robustfm.zoo import pretrained
 
@@ -23,3 +25,28 @@ def test_arms_are_trained_measured_and_packed_once(cifar10_root, tmp_path):
         clf = pretrained(r['arm'], folder=tmp_path/'w')
         assert clf.card['evaluation']['clean']==r['clean'] and (tmp_path/'w'/f"{r['arm']}_cifar10_0.safetensors").stat().st_size<1_000_000
     with pytest.raises(SystemExit, match='was made with'): go(['simclr'], epochs=2)
+
+@pytest.mark.data
+def test_the_photographs_that_are_shown_were_not_trained_on(cifar10_root):
+    pytest.importorskip('foolbox', reason='its photographs')
+    train,test = cifar10(cifar10_root)
+    def pixels(images): return {x.numpy().tobytes() for x in images.x}
+    shown = pixels(photos()[0])
+    assert not shown & pixels(train) and shown <= pixels(test)
+
+def _arrays(path):
+    if path.suffix=='.safetensors':
+        from safetensors.numpy import load_file
+        yield from load_file(path).values()
+    else:
+        found = np.load(path, allow_pickle=False)
+        yield from (found[k] for k in found.files) if path.suffix=='.npz' else [found]
+
+def test_nothing_that_travels_holds_images():
+    "Neither weights nor run folders: no array of bytes with the shape of pictures, none of 32×32 pixels in colour"
+    travels = [f for d in (root/'robustfm',tutorials) for k in ('safetensors','npz','npy') for f in d.rglob(f'*.{k}')]
+    for f in travels:
+        for a in _arrays(f):
+            assert not (a.dtype==np.uint8 and a.ndim>2) and a.shape[-3:] not in ((3,32,32),(32,32,3)) and a.shape[-1:]!=(3072,), f
+    others = [f for d in (root/'robustfm',tutorials) for k in ('png','jpg','jpeg','bin','pt','pth') for f in d.rglob(f'*.{k}')]
+    assert not [f for f in others if '.ipynb_checkpoints' not in f.parts], others

@@ -108,10 +108,10 @@ def measure(clf, test, quick=False):
         sa,ra = report.rows
         rows |= dict(clean=round(sa.accuracy, 4), clean_se=round(sa.stderr, 4), n=sa.n)
         rows |= {f'pgd20_{r}':round(ra.accuracy, 4), f'pgd20_{r}_se':round(ra.stderr, 4)}
-        rows.setdefault('doubts', []).extend(f'{r}/255: {v.name}: {v.seen}' for v in report.verdicts if v.status in ('fail','warn'))
+        rows.setdefault('doubts', []).extend(f'{r}/255: {v.status}, {v.name}: {v.seen}' for v in report.verdicts if v.status in ('fail','warn'))
     aa = evaluate(clf, few, ('clean','autoattack'), eps=aa_radius/255, checks=None).rows[-1]
     full = evaluate(clf, test[:20] if quick else test[:500], eps=aa_radius/255, checks='full')
-    rows['doubts'] += [f'in full: {v.name}: {v.seen}' for v in full.verdicts if v.status in ('fail','warn')]
+    rows['doubts'] += [f'in full: {v.status}, {v.name}: {v.seen}' for v in full.verdicts if v.status in ('fail','warn')]
     return rows | {f'autoattack_{aa_radius}':round(aa.accuracy, 4), f'autoattack_{aa_radius}_se':round(aa.stderr, 4), 'autoattack_n':aa.n}
 
 def pack(clf, row, run, weights, folders):
@@ -160,7 +160,7 @@ def one(arm, seed, train, test, runs, s, weights, folders, quick):
     net = encoder(arm, seed, train, test, runs, s)
     clf = finetune(net, train, seed=seed)
     run = open_run(runs/f'{arm}_{seed}')
-    row = dict(arm=arm, seed=seed, epochs=len(run.history))|measure(clf, test, quick)
+    row = dict(arm=arm, seed=seed, epochs=run.config['epochs'])|measure(clf, test, quick)
     row |= dict(seconds=round(run.history[-1]['seconds'], 1), measured=round(time.time()-began, 1), date=str(date.today()))
     if run.selections: row['choices'] = [{k:o[k] for k in ('divergence_before','divergence_after','divergence_random','units') if k in o} for o in run.selections]
     row['bytes'] = pack(clf, row, runs/f'{arm}_{seed}', weights, folders)

@@ -722,16 +722,26 @@ class _Map:
         nets  = saved or (net if isinstance(net, dict) else {'now':net})
         self.nets = {str(k):n if isinstance(n, dict) else _net(n) for k,n in nets.items()}
         self.live = [n for n in self.nets.values() if not isinstance(n, dict)]
-        self.x,self.y,self.classes = _data(test, most)
-        sizes     = [len(o['z']) for o in self.nets.values() if isinstance(o, dict)]
-        self.n    = min(self._affordable(), *sizes, len(self.x))
-        self.eps  = eps or _usual(self.x)
+        self.most = most
+        stored    = [o for o in self.nets.values() if isinstance(o, dict)]
+        self.x,self.y,self.classes = self._unseen(stored, most) if test is None else _data(test, most)
+        sizes     = [len(o['z']) for o in stored] + ([] if self.x is None else [len(self.x)])
+        self.n    = min(self._affordable(), *sizes)
+        self.eps  = eps or (8 if self.x is None else _usual(self.x))
         self.umap = lru_cache(8)(self._umap)
         self.axes = lru_cache(16)(self._axes)
         self.clean,self.attacked = lru_cache(16)(self._clean),lru_cache(32)(self._attacked)
 
+    def _unseen(self, stored, most):
+        "What a map needs where the images are not at hand: labels that were stored with the embeddings"
+        if self.live or not stored:
+            raise ValueError("a network needs images to embed: embedding_explorer(net, images); only a run "
+                             "folder with stored embeddings can be shown without")
+        y = next((o['y'] for o in stored if 'y' in o), None)
+        return None,None if y is None else torch.as_tensor(_arr(y))[:most],None
+
     def _affordable(self):
-        if not self.live: return len(self.x)
+        if not self.live: return self.most
         net = self.live[0]
         return _affordable(lambda k: net(_float(self.x[:k]).to(_device(net))), len(self.x))
 
@@ -777,7 +787,7 @@ class _Map:
     def sheets(self, chosen, name, branch, eps):
         "Images of a selection, and the nearest to the first of them before and after an attack of their own"
         some,net,z = chosen[:16],self.nets[name],self.clean(name, branch)
-        if not some: return []
+        if not some or self.x is None: return []
         sheets = [('selected',self.x[some])]
         if eps and not isinstance(net, dict):
             pair = embed_pairs(net, self.images(net, some), PGD(Linf(eps/255), steps=10), branch)
@@ -815,7 +825,7 @@ class _Map:
 @_calm
 def embedding_explorer(
     net,         # `Encoder`, {checkpoint: encoder}, a run, or {checkpoint: dict(z=…, a=…)} of embeddings
-    test,        # images
+    test=None,   # images; without them a run shows its stored map, and no thumbnails
     eps=None,    # of the attack, in /255
     most=50_000, # images on the map; a live network shows as many as it can embed in about a second
 ):               # an `Explorer`

@@ -7,6 +7,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent/'bench'))
 import photographs
 from robustfm.datasets import cifar10,photos
 from robustfm.runs import open_run
+from robustfm.widgets import _Map,embedding_explorer
 from robustfm.zoo import pretrained
 
 @pytest.mark.slow
@@ -50,3 +51,15 @@ def test_nothing_that_travels_holds_images():
             assert not (a.dtype==np.uint8 and a.ndim>2) and a.shape[-3:] not in ((3,32,32),(32,32,3)) and a.shape[-1:]!=(3072,), f
     others = [f for d in (root/'robustfm',tutorials) for k in ('png','jpg','jpeg','bin','pt','pth') for f in d.rglob(f'*.{k}')]
     assert not [f for f in others if '.ipynb_checkpoints' not in f.parts], others
+
+@pytest.mark.parametrize('arm', ['simclr','acl'])
+def test_run_folders_open_without_their_images(arm):
+    run = open_run(tutorials/'runs'/f'cifar10_{arm}')
+    assert run.finished and list(run.embeddings)==[2,4,6,8,10,12]
+    o = _Map(run, None, None, 50_000)
+    figure = o.draw('12', 8, 3, arm=='acl', 'fixed', 'stored', ())
+    assert o.n==1000 and o.x is None and '1,000 images' in figure.title and (arm!='acl' or '8' in figure.title)
+
+def test_a_network_cannot_be_shown_without_images():
+    e = embedding_explorer(pretrained('acl'))
+    assert e.first() is None and 'needs images' in str(e.error)

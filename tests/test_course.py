@@ -151,7 +151,13 @@ def terms(f): return changed(terms=lambda self, x, y=None: f(self, x, y, Tether.
 def weighted(o, x, y, d): return d|dict(place=(torch.arange(len(x)).to(x)*o.net(x)[:,0]).mean())
 def no_super(self, net, augment, attack): nn.Module.__init__(self)
 
+def step(loss_of, opt, x, order=('zero_grad','backward','step'), say=lambda l: l.item()):
+    loss = loss_of(x)
+    for do in order: loss.backward() if do=='backward' else getattr(opt, do)()
+    return say(loss)
+
 answers |= dict(
+    step=(step, [lambda *a: step(*a, order=('backward','step')), lambda *a: step(*a, order=('step','zero_grad','backward')), lambda *a: step(*a, order=('zero_grad','backward')), lambda *a: step(*a, say=lambda l: 2*l.item())]),
     deacl=(deacl, [lambda h,a,t,l: -deacl(h,a,t,l), lambda h,a,t,l: -c(h,t)-l*c(a,t), lambda h,a,t,l: -c(h,t)-c(a,h), lambda h,a,t,l: -l*c(h,t)-c(a,h), lambda h,a,t,l: len(h)*deacl(h,a,t,l),
                    lambda h,a,t,l: deacl(h,a,t,l).item(), lambda h,a,t,l: -c(h,t)-l*c(a,h.detach()), lambda h,a,t,l: -(h*t).sum(1).mean()-l*(a*h).sum(1).mean(), lambda h,a,t,l: -l*c(a,h)]),
     greedy=(greedy, [lambda *a: greedy(*a, again=False), lambda *a: greedy(*a, sign=-1), lambda *a: greedy(*a, keep=False, given=lambda g,p: 0*g[p[-1]]), lambda g,q,k,m: greedy(g,q,k-1,m),

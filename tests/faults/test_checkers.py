@@ -9,7 +9,7 @@ from robustfm.methods.air import air,released_kl,sir
 from robustfm.methods.dynacl import strength_at
 from robustfm.teach import checkers,checks,course
 from robustfm.teach.checks import (MyDualBN,faster,greedy,hours,loss,my_acl,my_attack,my_false_negatives,my_nt_xent,my_pgd,my_rounding,
-                                   my_sir,my_slope,my_strength,natural)
+                                   my_sir,my_slope,my_step,my_strength,natural)
 
 FAULTS = [('learner-F4', 'the book does not tell demonstrations from tries', 'test_a_demonstration_is_not_a_try'),
           ('learner-F5', 'a checker accepts a wrong answer', 'test_wrong_is_refused'),
@@ -17,7 +17,7 @@ FAULTS = [('learner-F4', 'the book does not tell demonstrations from tries', 'te
           ('learner-F6', 'a checker refuses a right answer', 'test_right_is_accepted')]
 
 solutions = dict(nt_xent=my_nt_xent, pgd=my_pgd, acl=my_acl, dual_bn=MyDualBN, sir=my_sir, strength=my_strength, false_negatives=my_false_negatives,
-                 deacl=loss, greedy=greedy, speedup=faster, lora=natural, cost=hours, bpda=my_rounding, slope=my_slope, attack=my_attack)
+                 deacl=loss, greedy=greedy, speedup=faster, lora=natural, cost=hours, bpda=my_rounding, slope=my_slope, attack=my_attack, step=my_step)
 
 def ascent(loss, x, eps, alpha, steps, backward=False, delta=False):
     "PGD as others write it: by .backward(), or on the difference"
@@ -130,7 +130,20 @@ def no_projection_on_the_way(l, x, e, a, s):
 class Lazy(ByName):
     def forward(self, x, branch): return self.clean(x)
 
+def stepping(*order):
+    "A step of training whose parts come in another order"
+    def step(loss_of, opt, x):
+        loss = loss_of(x)
+        for do in order: loss.backward() if do=='backward' else getattr(opt, do)()
+        return loss.item()
+    return step
+
 wrong = [ # id, exercise, a wrong answer
+    ('step-keeps-old-gradients', 'step', stepping('backward','step')),
+    ('step-forgets-what-it-found', 'step', stepping('backward','zero_grad','step')),
+    ('step-twice', 'step', stepping('zero_grad','backward','step','step')),
+    ('step-never', 'step', stepping('zero_grad','backward')),
+    ('step-returns-nothing', 'step', lambda *a: my_step(*a) and None),
     ('learner-F5-pgd-projects-once', 'pgd', no_projection_on_the_way),
     ('learner-F5-pgd-always-50', 'pgd', lambda l, x, e, a, s: my_pgd(l, x, e, a, 50)),
     ('learner-F5-sir-no-gradient', 'sir', lambda *a: sir(*a).item()),

@@ -130,7 +130,7 @@ def complete(page, out, home):
     has = lambda file,name: f'id="{name}"' in (page.parent/file).read_text(encoding='utf-8')
     text = re.sub(r'(?<=href=")([\w./]+\.html)#(\w+)\.(\w+)(?=")', lambda m: m[0] if has(m[1], f'{m[2]}.{m[3]}') else f'{m[1]}#{m[2]}', text) # a method without a heading of its own: to its class
     text = re.sub(rf'{re.escape(settings()["git_url"])}/blob/\w+/{lib.name}/([\w/]+)\.py(?:(#L\d+)|#LNone)?', lambda m: f'{up}/src/{m[1].replace("/", ".")}.html{m[2] or ""}', text)
-    text = re.sub(rf'(href=")(?:\.\./)+LICENSE"', rf'\1{settings()["git_url"]}/blob/main/LICENSE"', text)
+    text = re.sub(rf'(href=")(?:\.\./)+(LICENSE|CITATION\.cff|[A-Z]+\.md)"', rf'\1{settings()["git_url"]}/blob/main/\2"', text)
     text = re.sub(r'https://cdn\.plot\.ly/plotly-[\w.-]*\.min(\.js)?', lambda m: f'{up}/plotly.min{m[1] or ""}', text)
     return re.sub(r'(<script[^>]*plotly\.min\.js"[^>]*?) integrity="[^"]*"', r'\1', text)
 

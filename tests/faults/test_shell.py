@@ -74,9 +74,9 @@ def test_other_commands_on_a_cp1252_console(args):
 @pytest.mark.skipif(os.name!='posix', reason='signals')
 @pytest.mark.parametrize('how', [signal.SIGTERM, signal.SIGINT])
 def test_a_server_is_ended_with_the_command(how):
-    "A command that becomes a server is that process: what ends it leaves no child"
+    "A command that becomes a server is that process: what ends it leaves no child. (What runs in the background of a script ignores SIGINT, and so would its children.)"
     wait = "import time; print('up', flush=True); time.sleep(60)"
-    p = subprocess.Popen([sys.executable, '-c', f'import sys; from robustfm.cli import _become; _become([sys.executable, "-c", {wait!r}])'],
+    p = subprocess.Popen([sys.executable, '-c', f'import signal, sys; signal.signal(2, signal.default_int_handler); from robustfm.cli import _become; _become([sys.executable, "-c", {wait!r}])'],
                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
     assert p.stdout.readline()=='up\n'
     p.send_signal(how)

@@ -25,7 +25,7 @@ from .methods.deacl import DeACL
 from .methods.dynacl import DynACL
 from .methods.rcs import RCS,Random
 from .models import Encoder,resnet18,small,tiny
-from .objective import SimCLR
+from .objective import SimCLR,methods
 from .probes import attacked
 from .runs import pretrain
 from .zoo import pretrained
@@ -252,7 +252,7 @@ def photographs(
     folder=None,           # where to look for them
 )->list:                   # parts of a page, see `to_html`; none where there is no such encoder
     "Two encoders that came with the package: a photograph attacked, and accuracy against the radius"
-    try: clfs = {_spelt[m]:pretrained(m, folder=folder) for m in pair}
+    try: clfs = {methods[m].__name__:pretrained(m, folder=folder) for m in pair}
     except FileNotFoundError: return []
     curves = {k:card_curve(c.card) for k,c in clfs.items()}
     notes  = {k:card_verdict(c.card) for k,c in clfs.items()}
@@ -265,7 +265,6 @@ def _one_photograph(clfs, images):
     i = telling(clfs, images)
     return attacked_photograph(clfs, images.x[i], images.y[i], images.classes)
 
-_spelt = dict(simclr='SimCLR', acl='ACL')
 _shown = dict(
     photograph='One that both know and on which they differ early. PGD-20 attacks each network by itself; '
                'what is added is shown stronger than it is.',
